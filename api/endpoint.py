@@ -57,7 +57,13 @@ class Endpoint:
     query: type[msgspec.Struct] | None = None
     answers: dict[int, Any] = field(default_factory=dict)
     refusals: tuple[type[Refusal], ...] = ()
+    statuses: dict[type[Refusal], int] = field(default_factory=dict)
+    """Statuses that differ here from the dialect's usual ones."""
     takes_idempotency_key: bool = False
     body_required: bool = True
     max_body: int = MAX_BODY
     tag: str = ""
+    checks_changes: bool = False
+    """The handler itself has the log's changes checked, together with its usage row."""
+    counts_requests: bool = True
+    """The pipeline counts requests by credential, else by address; False: the handler counts, by the body's token."""

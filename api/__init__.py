@@ -1,0 +1,1 @@
+"""The HTTP side: two dialects over one set of orders and queries."""

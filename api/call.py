@@ -1,0 +1,116 @@
+"""One request on its way through a handler, and the answer that comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from aiohttp import web
+
+from api.credentials import Credential
+from api.endpoint import Endpoint
+from api.rate_limits import Quota
+from api.responses import Answer
+from api.services import Services
+from commands.batch import Idempotency, Render, Replay, Submission
+from commands.orders import Order
+from domain import facts
+from domain.errors import IdempotencyKeyReused, Invalid, RateLimitExceeded
+from domain.facts import Cause
+from infra.network import Origin
+
+DEFAULT_PER_MINUTE = 60
+DEFAULT_PER_HOUR = 1_000
+MAX_IDEMPOTENCY_KEY = 255
+
+@dataclass(slots=True)
+class Call:
+    """A request after its credential, limits and body were checked."""
+
+    request: web.Request
+    endpoint: Endpoint
+    services: Services
+    request_id: str
+    now: datetime
+    address: str
+    credential: Credential
+    quota: Quota
+    raw_body: dict[str, Any] | None = None
+    body: Any = None
+    query: Any = None
+    command_id: UUID = field(default_factory=uuid4)
+
+    @property
+    def origin(self) -> Origin:
+        """Country and network of the client."""
+        return self.services.networks.describe(self.address)
+
+    def path_id(self, name: str) -> UUID | None:
+        """Return a path parameter as a UUID, or None where it is none: it can't name anything then."""
+        try:
+            return UUID(self.request.match_info[name])
+        except ValueError:
+            return None
+
+    def cause(self, command: type[Order], subject_id: UUID | None = None) -> Cause:
+        """Say who ordered this; the address is sealed under the data subject's key."""
+        origin = self.origin
+        return Cause(
+            actor=self.credential.actor,
+            command=command.__name__,
+            command_id=self.command_id,
+            request_id=self.request_id,
+            origin=facts.Origin(country=origin.country, network=origin.network_hash),
+            sealed_address=self.services.vault.seal(subject_id, self.address) if subject_id else None,
+        )
+
+    async def count(self, bucket: str, per_minute: int | None, per_hour: int | None) -> None:
+        """Count this request against a bucket. Raises RateLimitExceeded."""
+        self.quota = await self.services.limiter.hit(bucket, per_minute, per_hour, self.services.clock.monotonic())
+        if self.quota.retry_after:
+            raise RateLimitExceeded(self.quota.retry_after)
+
+    async def count_by_address(self) -> None:
+        """Count this request against its client's address."""
+        await self.count(f"address:{self.address}", DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
+
+    async def count_by_license(self, license_id: UUID) -> None:
+        """Count this request against the licence that its token names."""
+        await self.count(f"license:{license_id}", DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
+
+    async def execute(self, order: Order, render: Render, status: int = 200, *, needs_views: bool = False) -> Answer:
+        """Have an order carried out and answer with what `render` makes of it, or with the first answer to its
+        idempotency key.
+
+        Raises the domain's refusals, and IdempotencyKeyReused.
+        """
+        keep, reopen = self._idempotency(status)
+        outcome = await self.services.writer.execute(Submission(order, render, needs_views, keep))
+        if not isinstance(outcome, Replay):
+            return Answer(status, outcome)
+        assert keep is not None
+        if outcome.body_hash != keep.body_hash:
+            raise IdempotencyKeyReused
+        first_status, _, body = reopen(outcome.answer_sealed).partition(b"\n")
+        return Answer(int(first_status), body, {"Idempotency-Replayed": "true"})
+
+    def _idempotency(self, status: int) -> tuple[Idempotency | None, Any]:
+        key = self.request.headers.get("Idempotency-Key")
+        if key is None or not self.endpoint.takes_idempotency_key:
+            return None, None
+        if not (1 <= len(key) <= MAX_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):
+            raise Invalid(**{"Idempotency-Key": f"must be 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters"})
+        resource = sorted(self.request.match_info.items())
+        scope = repr((self.credential.actor, self.endpoint.method, self.endpoint.path, resource)).encode()
+        vault = self.services.vault
+        keep = Idempotency(
+            scope_hash=hashlib.sha256(scope + b"\n" + key.encode()).digest(),
+            body_hash=hashlib.sha256(json.dumps(self.raw_body, sort_keys=True).encode()).digest(),
+            seal=lambda body: vault.seal_answer(key, scope, b"%d\n%b" % (status, body)),
+        )
+        return keep, lambda sealed: vault.open_answer(key, scope, sealed)
+

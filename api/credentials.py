@@ -1,0 +1,174 @@
+"""Who is calling: each kind of credential, how it is checked, and which limits it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from api.endpoint import Auth
+from domain import api_key
+from domain.errors import EndpointNotAllowed, Invalid, InvalidToken, Refusal, Unauthorized
+from infra.api_secrets import equal
+from infra.tokens import Claims, TokenKind
+from projections.api_keys import ApiKeyView
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from api.endpoint import Endpoint
+    from api.services import Services
+
+SINGLE_HEADERS = (
+    "X-API-Key",
+    "Authorization",
+    "X-Admin-API-Key",
+    "X-Admin-Secret",
+    "X-Client-Token",
+    "X-Admin-Token",
+    "Idempotency-Key",
+    "Content-Type",
+    "Content-Length",
+    "Host",
+)
+"""Headers that must not come twice: which of two counts is what smugglers bet on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A caller. `actor` names it in history; exactly the credential's own kind of detail is set."""
+
+    actor: str
+    api_key: ApiKeyView | None = None
+    claims: Claims | None = None
+    bucket: str | None = None
+    per_minute: int | None = None
+    per_hour: int | None = None
+
+
+ANONYMOUS = Credential("anonymous")
+
+
+class InvalidClientOrAdminToken(Refusal):
+    """The second dialect's 401: missing, wrong, both, or of the wrong kind for the path."""
+
+    code = "UNAUTHORIZED"
+    message = "invalid client/admin token"
+
+
+def check_single_headers(request: web.Request) -> None:
+    """Raise Invalid where a header that must be single came twice."""
+    headers = request.headers
+    for name in SINGLE_HEADERS:
+        if name in headers and len(headers.getall(name)) > 1:
+            raise Invalid(**{name: "must not be sent twice"})
+
+
+async def identify(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    """Return who is calling. Raises Unauthorized, InvalidToken, EndpointNotAllowed, or the second dialect's 401."""
+    return await _CHECKS[endpoint.auth](request, endpoint, services, now)
+
+
+async def _nobody(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    del request, endpoint, services, now
+    return ANONYMOUS
+
+
+async def _by_api_key(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    key = request.headers.get("X-API-Key")
+    if not key:
+        raise Unauthorized("An API key is needed in X-API-Key")
+    view = services.api_keys.remembered(key)
+    if view is not None and not endpoint.checks_changes:
+        # What is remembered may have been revoked by another process a moment ago.
+        if await services.usage.is_current(view.key_id, view.position) is False:
+            view = None
+    if view is None:
+        view = await services.api_keys.read(key)
+    if view is None or api_key.has_ended(view.expires_at, view.revoked_at, now):
+        raise Unauthorized("The API key is not valid")
+    if not api_key.covers(view.allowed_endpoints, endpoint.path):
+        raise EndpointNotAllowed
+    return Credential(
+        f"api-key:{view.key_id}",
+        api_key=view,
+        bucket=f"key:{view.key_id}",
+        per_minute=view.requests_per_minute,
+        per_hour=view.requests_per_hour,
+    )
+
+
+async def _by_bearer(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    del endpoint
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise InvalidToken("A token is needed in Authorization: Bearer")
+    claims = services.tokens.verify(token.strip(), TokenKind.ACCESS, now)
+    return Credential(f"token:{claims.jti}", claims=claims, bucket=f"license:{claims.license_id}", per_minute=60, per_hour=1000)
+
+
+async def _by_admin_key(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    del endpoint, now
+    key = request.headers.get("X-Admin-API-Key")
+    if not key:
+        raise Unauthorized("An admin key is needed in X-Admin-API-Key")
+    if equal(key, services.secrets.admin_api_key.reveal()):
+        return Credential("admin:default")
+    name = await services.admins.name_of(key)
+    if name is None:
+        raise Unauthorized("The admin key is not valid")
+    return Credential(f"admin:{name}")
+
+
+async def _by_admin_secret(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    del endpoint, now
+    secret = request.headers.get("X-Admin-Secret")
+    if not secret or not equal(secret, services.secrets.admin_secret.reveal()):
+        raise Unauthorized("The admin secret is needed in X-Admin-Secret")
+    return Credential("admin:secret")
+
+
+async def _by_client_token(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    del endpoint, now
+    return _of_tokens(request, services, client=True, admin=False)
+
+
+async def _by_admin_token(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    del endpoint, now
+    return _of_tokens(request, services, client=False, admin=True)
+
+
+async def _by_either_token(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+    del endpoint, now
+    return _of_tokens(request, services, client=True, admin=True)
+
+
+def _of_tokens(request: web.Request, services: Services, *, client: bool, admin: bool) -> Credential:
+    client_token = request.headers.get("X-Client-Token")
+    admin_token = request.headers.get("X-Admin-Token")
+    # Both comparisons are made whatever comes, so that time tells nothing.
+    is_client = equal(client_token or "", services.secrets.client_token.reveal())
+    is_admin = equal(admin_token or "", services.secrets.admin_token.reveal())
+    if client_token is not None and admin_token is not None:
+        raise InvalidClientOrAdminToken
+    if client and is_client:
+        return Credential("client-token")
+    if admin and is_admin:
+        return Credential("admin:licenses-api")
+    raise InvalidClientOrAdminToken
+
+
+Check = Callable[[web.Request, "Endpoint", "Services", "datetime"], Awaitable[Credential]]
+
+_CHECKS: dict[Auth, Check] = {
+    Auth.NONE: _nobody,
+    Auth.API_KEY: _by_api_key,
+    Auth.BEARER: _by_bearer,
+    Auth.ADMIN_KEY: _by_admin_key,
+    Auth.ADMIN_SECRET: _by_admin_secret,
+    Auth.CLIENT_TOKEN: _by_client_token,
+    Auth.ADMIN_TOKEN: _by_admin_token,
+    Auth.EITHER_TOKEN: _by_either_token,
+}

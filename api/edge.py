@@ -1,0 +1,87 @@
+"""What every request meets first and every answer passes last: request id, error shapes, CORS, metrics, access log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+from aiohttp import web
+
+from api.endpoint import Dialect
+from api.errors import Unexpected, refuse
+from api.responses import REQUEST_ID, respond
+from api.services import Services
+from domain.errors import Invalid, MethodNotAllowed, NotFound, PayloadTooLarge, Refusal
+from infra.logs import access_logger
+
+log = logging.getLogger(__name__)
+
+LICENSES_API = "/licenses-api/"
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+_CORS_HEADERS = {
+    "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-API-Key, X-Admin-API-Key,"
+    " X-Admin-Secret, X-Admin-Token, X-Client-Token, X-Request-ID",
+    "Access-Control-Max-Age": "600",
+}
+_EXPOSED = "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, Retry-After, Idempotency-Replayed"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def edge(services: Services) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """Make the one middleware of a service."""
+    origins = frozenset(services.settings.cors_origins)
+    access = access_logger()
+    metrics = services.metrics
+
+    @web.middleware
+    async def through(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        given = request.headers.get("X-Request-ID")
+        request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
+        request[REQUEST_ID] = request_id
+        origin = request.headers.get("Origin")
+        if origin in origins and request.method == "OPTIONS":
+            response: web.StreamResponse = web.Response(status=204, headers=_CORS_HEADERS)
+        else:
+            response = await _handled(request, handler, request_id)
+        response.headers["X-Request-ID"] = request_id
+        if origin in origins:
+            response.headers["Access-Control-Allow-Origin"] = origin or ""
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+            response.headers["Vary"] = "Origin"
+        seconds = time.perf_counter() - started
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "unknown"
+        metrics.request(request.method if route != "unknown" else "ANY", route, response.status, seconds)
+        access(request.method, route, response.status, seconds * 1000, request_id)
+        return response
+
+    return through
+
+
+async def _handled(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    dialect = Dialect.LICENSES_API if request.path.startswith(LICENSES_API) else Dialect.SERVICES
+    refusal: Refusal
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        refusal = MethodNotAllowed(tuple(sorted(error.allowed_methods)))
+    except web.HTTPRequestEntityTooLarge:
+        refusal = PayloadTooLarge()
+    except web.HTTPNotFound:
+        refusal = NotFound("There is no such route")
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        refusal = Invalid(error.reason)
+    except Exception:
+        log.exception("unexpected error in request %s", request_id)
+        refusal = Unexpected()
+    return respond(refuse(dialect, None, refusal, request_id))

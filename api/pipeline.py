@@ -1,0 +1,102 @@
+"""The way of every request through its endpoint: credential, limits, body, handler, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+from aiohttp import web
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from api.body import decode_object, decode_query, to_struct
+from api.call import Call
+from api.credentials import Credential, check_single_headers, identify
+from api.endpoint import Auth, Endpoint
+from api.errors import refuse
+from api.rate_limits import UNLIMITED
+from api.responses import REQUEST_ID, Answer, respond
+from api.services import Services
+from domain.errors import Invalid, PayloadTooLarge, Refusal, ServiceUnavailable
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_BY_ADDRESS = frozenset({Auth.NONE, Auth.CLIENT_TOKEN, Auth.EITHER_TOKEN})
+
+
+def handler_of(endpoint: Endpoint, services: Services) -> Handler:
+    """Make the aiohttp handler of an endpoint."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        call = Call(
+            request=request,
+            endpoint=endpoint,
+            services=services,
+            request_id=request[REQUEST_ID],
+            now=services.clock.now(),
+            address=services.client_address.of(request.remote, request.headers.get("X-Forwarded-For")),
+            credential=_NOBODY,
+            quota=UNLIMITED,
+        )
+        try:
+            answer = await _answer(call)
+        except Refusal as refusal:
+            answer = refuse(endpoint.dialect, endpoint, refusal, call.request_id)
+        except (psycopg.OperationalError, PoolTimeout, TooManyRequests) as error:
+            services.metrics.count("database_errors_total", "Requests that the database could not serve")
+            request["error"] = error
+            answer = refuse(endpoint.dialect, endpoint, ServiceUnavailable(), call.request_id)
+        return respond(answer, call.quota)
+
+    handle.endpoint = endpoint  # type: ignore[attr-defined]
+    return handle
+
+
+_NOBODY = Credential("nobody")
+
+
+async def _answer(call: Call) -> Answer:
+    endpoint, request = call.endpoint, call.request
+    check_single_headers(request)
+    call.credential = await identify(request, endpoint, call.services, call.now)
+    if endpoint.counts_requests:
+        await _count(call)
+    if endpoint.query is not None:
+        call.query = decode_query(request.query, endpoint.query)
+    elif request.query_string and not endpoint.body:
+        raise Invalid(query="this endpoint takes no parameters")
+    if endpoint.body is not None:
+        await _read_body(call, endpoint.body)
+    return await endpoint.handler(call)
+
+
+async def _count(call: Call) -> None:
+    credential = call.credential
+    if credential.bucket is not None:
+        await call.count(credential.bucket, credential.per_minute, credential.per_hour)
+    elif call.endpoint.auth in _BY_ADDRESS and not credential.actor.startswith("admin:"):
+        await call.count_by_address()
+
+
+async def _read_body(call: Call, kind: Any) -> None:
+    raw = await _read(call.request, call.endpoint.max_body)
+    if not raw and not call.endpoint.body_required:
+        call.raw_body = {}
+    else:
+        call.raw_body = decode_object(raw, call.request.headers.get("Content-Type"))
+    call.body = to_struct(call.raw_body, kind)
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    """Read the body, but no more than may be: what is over the limit, compressed or not, is never held."""
+    if (request.content_length or 0) > limit:
+        raise PayloadTooLarge(limit_bytes=limit)
+    raw = await request.content.read(limit + 1)
+    while raw and len(raw) <= limit and not request.content.at_eof():
+        more = await request.content.read(limit + 1 - len(raw))
+        if not more:
+            break
+        raw += more
+    if len(raw) > limit:
+        raise PayloadTooLarge(limit_bytes=limit)
+    return raw

@@ -1,0 +1,44 @@
+"""Answers, and how they become aiohttp's responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from api.rate_limits import UNLIMITED, Quota
+
+REQUEST_ID = "request_id"
+"""Under this name aiohttp's request keeps its id."""
+
+JSON_TYPE = "application/json; charset=utf-8"
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Answer:
+    """Status, encoded JSON body and extra headers."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def answer(status: int, value: Any, headers: dict[str, str] | None = None) -> Answer:
+    """Encode a struct or plain value as an answer."""
+    return Answer(status, _encode(value), headers or {})
+
+
+def respond(answer: Answer, quota: Quota = UNLIMITED) -> web.Response:
+    """Turn an answer into aiohttp's response."""
+    headers = {
+        "Content-Type": JSON_TYPE,
+        "Cache-Control": "no-store",
+        "X-RateLimit-Limit": str(quota.limit),
+        "X-RateLimit-Remaining": str(quota.remaining),
+        **answer.headers,
+    }
+    return web.Response(status=answer.status, body=answer.body, headers=headers)

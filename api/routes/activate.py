@@ -1,0 +1,168 @@
+"""`activate` and `deactivate`: a device takes a seat, or gives it up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from api.call import Call
+from api.endpoint import Auth, Endpoint
+from api.responses import Answer
+from api.schemas.license import ActivateRequest, ActivationAnswer, DeactivateRequest, DeactivationAnswer, Limits
+from api.standings import count_miss, known_line, noted, products_named, read_by_key, unknown_line
+from commands.batch import Outcome
+from commands.orders import ActivateDevice, DeactivateDevice
+from domain.errors import (
+    AlreadyActivated,
+    DeviceLimitExceeded,
+    DeviceNotFound,
+    LicenseExpired,
+    LicenseInactive,
+    LicenseNotFound,
+    ProductMismatch,
+    Refusal,
+)
+from domain.identifiers import license_key_digest
+from domain.license import License
+from domain.seats import Device
+from projections.standing import Standing
+
+
+def limits_of(outcome: Outcome) -> Limits:
+    """Return the seats of the licence that an order concerned, as it left them."""
+    license = outcome.states[0]
+    assert isinstance(license, License)
+    return Limits(**license.limits)
+
+
+async def _licensed(call: Call, license_key: str, hardware_id: str) -> Standing:
+    digest = license_key_digest(license_key)
+    _, standing = await read_by_key(call, digest, hardware_id)
+    if standing is None:
+        missing = count_miss(call)
+        await noted(call, (digest, b""), None, await unknown_line(call, digest, "activate", hardware_id))
+        raise missing
+    return standing
+
+
+async def activate(call: Call) -> Answer:
+    """Take a seat. Exactly one caller gets the last one, whatever races for it."""
+    body: ActivateRequest = call.body
+    standing = await _licensed(call, body.license_key, body.hardware_id)
+    order = ActivateDevice(
+        cause=call.cause(ActivateDevice, standing.subject_id),
+        now=call.now,
+        license_id=standing.license_id,
+        device=_device(call, body, standing),
+    )
+
+    def render(outcome: Outcome, _: Any) -> bytes:
+        license = outcome.states[0]
+        assert isinstance(license, License)
+        activation = ActivationAnswer(
+            license_id=license.id,
+            hardware_id=body.hardware_id,
+            activated_at=outcome.recorded[0].occurred_at,
+            features=license.features,
+            limits=Limits(**license.limits),
+        )
+        return msgspec.json.encode(activation)
+
+    try:
+        return await call.execute(order, render, 201)
+    except Refusal as refused:
+        if isinstance(refused, AlreadyActivated | DeviceLimitExceeded | LicenseInactive | LicenseExpired | ProductMismatch):
+            await _note_failure(call, standing, body, refused)
+        raise
+
+
+def _device(call: Call, body: ActivateRequest, standing: Standing) -> Device:
+    vault = call.services.vault
+    sealed = {}
+    if body.device_name is not None:
+        sealed["device_name"] = vault.seal(standing.subject_id, body.device_name)
+    if body.os_info is not None:
+        sealed["os_info"] = vault.seal(standing.subject_id, body.os_info)
+    return Device(
+        hardware_id=body.hardware_id,
+        name_tag=vault.tag(standing.subject_id, body.device_name) if body.device_name is not None else None,
+        sealed=sealed,
+        app_version=body.app_version,
+        client_time=body.client_time,
+        products=products_named(call, body.product),
+    )
+
+
+async def _note_failure(call: Call, standing: Standing, body: ActivateRequest, refused: Refusal) -> None:
+    """Failed activations are use too: leaked keys show in them first."""
+    line = known_line(
+        call,
+        standing,
+        "license.validation.failed",
+        "activate",
+        body.hardware_id,
+        reason=refused.code,
+        app_version=body.app_version,
+        client_time=body.client_time,
+    )
+    future, _ = call.services.usage.append((), line)
+    await future
+
+
+async def deactivate(call: Call) -> Answer:
+    """Give a seat up, as an uninstaller does."""
+    body: DeactivateRequest = call.body
+    standing = await _licensed(call, body.license_key, body.hardware_id)
+    order = DeactivateDevice(
+        cause=call.cause(DeactivateDevice, standing.subject_id),
+        now=call.now,
+        license_id=standing.license_id,
+        hardware_id=body.hardware_id,
+    )
+
+    def render(outcome: Outcome, _: Any) -> bytes:
+        done = DeactivationAnswer(
+            license_id=standing.license_id,
+            hardware_id=body.hardware_id,
+            deactivated_at=call.now,
+            limits=limits_of(outcome),
+        )
+        return msgspec.json.encode(done)
+
+    return await call.execute(order, render)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/v1/license/activate",
+        handler=activate,
+        summary="Activate a licence on a device",
+        auth=Auth.API_KEY,
+        body=ActivateRequest,
+        answers={201: ActivationAnswer},
+        refusals=(
+            LicenseNotFound,
+            ProductMismatch,
+            LicenseInactive,
+            LicenseExpired,
+            AlreadyActivated,
+            DeviceLimitExceeded,
+        ),
+        takes_idempotency_key=True,
+        tag="license",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/v1/license/deactivate",
+        handler=deactivate,
+        summary="Give up a device's seat",
+        auth=Auth.API_KEY,
+        body=DeactivateRequest,
+        answers={200: DeactivationAnswer},
+        refusals=(LicenseNotFound, DeviceNotFound),
+        takes_idempotency_key=True,
+        tag="license",
+    ),
+)

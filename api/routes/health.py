@@ -1,0 +1,79 @@
+"""Is this process alive, is it ready, and what does it count?"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from aiohttp import web
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from api.responses import answer, respond
+from api.services import Services
+from infra.migrations import migrations
+
+MAX_QUEUED_ROWS = 50_000
+"""Usage rows in memory from which on this process counts as not ready."""
+
+PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One thing that readiness depends on: `ok`, and in words why not."""
+
+    ok: bool
+    detail: str | None = None
+
+
+async def readiness(services: Services) -> dict[str, Probe]:
+    """Look at everything that readiness depends on."""
+    usage = services.usage
+    queued = usage.queued()
+    return {
+        **await _database(services),
+        "usage_log": Probe(
+            not usage.is_down and queued < MAX_QUEUED_ROWS,
+            None if not usage.is_down else f"{queued} rows wait for the database",
+        ),
+    }
+
+
+async def _database(services: Services) -> dict[str, Probe]:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS), services.pool.connection() as connection:
+            cursor = await connection.execute("SELECT max(number) AS newest FROM schema_migrations")
+            row = await cursor.fetchone()
+    except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError):
+        return {"database": Probe(False, "can't be reached"), "migrations": Probe(False, "unknown")}
+    newest = row["newest"] if row else None
+    expected = migrations()[-1].number
+    behind = None if newest == expected else f"the schema is at {newest}, this program needs {expected}"
+    return {"database": Probe(True), "migrations": Probe(behind is None, behind)}
+
+
+def routes(services: Services) -> list[web.RouteDef]:
+    """Make the routes that every service has."""
+
+    async def live(_: web.Request) -> web.Response:
+        return respond(answer(200, {"status": "ok"}))
+
+    async def ready(_: web.Request) -> web.Response:
+        probes = await readiness(services)
+        good = all(probe.ok for probe in probes.values())
+        checks: dict[str, Any] = {
+            name: {"ok": probe.ok} | ({"detail": probe.detail} if probe.detail else {}) for name, probe in probes.items()
+        }
+        return respond(answer(200 if good else 503, {"status": "ok" if good else "unavailable", "checks": checks}))
+
+    async def metrics(_: web.Request) -> web.Response:
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=services.metrics.render(), headers=headers)
+
+    return [
+        web.RouteDef("GET", "/health/live", live, {}),
+        web.RouteDef("GET", "/health/ready", ready, {}),
+        web.RouteDef("GET", "/metrics", metrics, {}),
+    ]

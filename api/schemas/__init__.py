@@ -1,0 +1,1 @@
+"""Shapes of requests and answers. They validate, encode, and become OpenAPI."""

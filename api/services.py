@@ -1,0 +1,59 @@
+"""What handlers work with, put together once by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+
+from api.credential_store import ApiKeys, NamedAdmins
+from api.metrics import Metrics
+from api.rate_limits import MissLimiter, RateLimiter
+from api.usage_details import UsageDetails
+from commands.usage_log import UsageLog
+from commands.writer import GroupCommitWriter
+from domain.facts import Recorded
+from infra.clock import Clock
+from infra.first_start import Credentials
+from infra.keyring import Keyring
+from infra.network import ClientAddress, Networks
+from infra.settings import Settings
+from infra.subjects import Subjects
+from infra.tokens import Tokens
+from infra.vault import Vault
+from projections.log_watch import LogWatch
+from projections.verdicts import StandingCache
+
+Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """Everything that a request may need. Owned, started and closed by the composition root."""
+
+    settings: Settings
+    secrets: Credentials
+    clock: Clock
+    pool: Pool
+    writer: GroupCommitWriter
+    usage: UsageLog
+    watch: LogWatch
+    standings: StandingCache
+    api_keys: ApiKeys
+    admins: NamedAdmins
+    vault: Vault
+    usage_details: UsageDetails
+    subjects: Subjects
+    keyring: Keyring
+    tokens: Tokens
+    limiter: RateLimiter
+    networks: Networks
+    client_address: ClientAddress
+    metrics: Metrics
+    decode_event: Callable[[dict[str, Any]], Recorded]
+    misses: MissLimiter = field(default_factory=MissLimiter)
+    licenses_api_misses: MissLimiter = field(default_factory=MissLimiter)

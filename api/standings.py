@@ -1,0 +1,175 @@
+"""Reading where a device stands, and the round trip after which the answer is known to be current."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from api.call import Call
+from api.credentials import identify
+from commands.usage_row import Operation, UsageType, usage_line
+from domain.errors import LicenseNotFound, RateLimitExceeded
+from domain.identifiers import device_digest
+from infra.vault import Vault
+from projections import standing as standings
+from projections.standing import Standing
+from projections.verdicts import Key
+
+MISSES_RETRY_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A device that wants to run, under these products."""
+
+    device_is_active: bool
+    products: tuple[str, ...] = ()
+
+
+def products_named(call: Call, requested: str | None) -> tuple[str, ...]:
+    """Return the products that the request and its API key name."""
+    bound = call.credential.api_key.product if call.credential.api_key else None
+    return tuple(product for product in (requested, bound) if product is not None)
+
+
+async def read_by_key(call: Call, key_digest: bytes, hardware_id: str) -> tuple[Key, Standing | None]:
+    """Return the standing of a device with a licence key, from memory where that is safe."""
+    digest = device_digest(hardware_id)
+    key: Key = (key_digest, digest)
+    services = call.services
+    found = services.standings.get(key, services.clock.monotonic())
+    if found is None:
+        async with services.pool.connection() as connection:
+            found = await standings.by_key(connection, key_digest, digest, services.clock.monotonic())
+        _keep(call, key, found)
+    return key, found
+
+
+async def read_by_id(call: Call, license_id: UUID, hardware_id: str) -> tuple[Key, Standing | None]:
+    """Return the standing of a device with a licence id, from memory where that is safe."""
+    digest = device_digest(hardware_id)
+    key: Key = (license_id, digest)
+    services = call.services
+    found = services.standings.get(key, services.clock.monotonic())
+    if found is None:
+        async with services.pool.connection() as connection:
+            found = await standings.by_id(connection, license_id, digest, services.clock.monotonic())
+        _keep(call, key, found)
+    return key, found
+
+
+async def read_afresh(call: Call, license_id: UUID, hardware_id: str) -> Standing | None:
+    """Return the standing as the database has it now."""
+    services = call.services
+    async with services.pool.connection() as connection:
+        found = await standings.by_id(connection, license_id, device_digest(hardware_id), services.clock.monotonic())
+    _remember_subject(services.vault, found)
+    return found
+
+
+def _keep(call: Call, key: Key, found: Standing | None) -> None:
+    _remember_subject(call.services.vault, found)
+    if found is not None:
+        call.services.standings.put(key, found)
+
+
+def _remember_subject(vault: Vault, found: Standing | None) -> None:
+    if found is not None and found.wrapped_key is not None:
+        vault.remember(found.subject_id, bytes(found.wrapped_key))
+
+
+async def noted(call: Call, key: Key, standing: Standing | None, line: bytes) -> bool:
+    """Store the usage row and learn whether what it rests on still holds.
+
+    False: something changed, the row was not stored, and the request must decide again; its credential has been
+    checked again by then. Where the database is away, what was read at most five minutes ago is taken to hold.
+    """
+    services = call.services
+    api_key = call.credential.api_key
+    checks: list[tuple[UUID, int]] = []
+    if standing is not None:
+        checks.append((standing.license_id, standing.position))
+    if api_key is not None:
+        checks.append((api_key.key_id, api_key.position))
+    future, index = services.usage.append(tuple(checks), line)
+    stale = await future
+    if stale is None:
+        services.metrics.count("answers_from_memory_total", "Answers given while the database could not be asked")
+        return True
+    if index not in stale:
+        return True
+    services.standings.drop(key)
+    if api_key is not None:
+        services.api_keys.forget(call.request.headers["X-API-Key"])
+    call.credential = await identify(call.request, call.endpoint, services, call.now)
+    return False
+
+
+def count_miss(call: Call) -> LicenseNotFound:
+    """Count a licence key that nobody has against its address. Raises RateLimitExceeded after 20 in ten minutes."""
+    services = call.services
+    now = services.clock.monotonic()
+    if not services.misses.allowed(call.address, now):
+        raise RateLimitExceeded(MISSES_RETRY_SECONDS, "Too many unknown license keys from this address")
+    services.misses.record(call.address, now)
+    return LicenseNotFound()
+
+
+def known_line(  # noqa: PLR0913 - what a row says
+    call: Call,
+    standing: Standing,
+    type: UsageType,
+    operation: Operation,
+    hardware_id: str,
+    *,
+    reason: str | None = None,
+    app_version: str | None = None,
+    client_time: Any = None,
+    session_sealed: bytes | None = None,
+) -> bytes:
+    """Encode the usage row of a request about a licence that exists."""
+    origin = call.origin
+    api_key = call.credential.api_key
+    return usage_line(
+        occurred_at=call.now,
+        type=type,
+        operation=operation,
+        license_id=standing.license_id,
+        subject_id=standing.subject_id,
+        hardware_id=hardware_id,
+        api_key_id=api_key.key_id if api_key else None,
+        reason=reason,
+        app_version=app_version,
+        client_time=client_time,
+        country=origin.country,
+        network=origin.network_hash,
+        details_sealed=call.services.usage_details.seal(standing.subject_id, call.address, standing.os_info_sealed)
+        if call.services.vault.knows(standing.subject_id)
+        else None,
+        session_sealed=session_sealed,
+    )
+
+
+async def unknown_line(call: Call, key_digest: bytes, operation: Operation, hardware_id: str) -> bytes:
+    """Encode the usage row of a request about a key that nobody has; its address is sealed under the day's key."""
+    services = call.services
+    day: date = call.now.date()
+    async with services.pool.connection() as connection:
+        subject_id = await services.subjects.of_day(connection, day)
+    origin = call.origin
+    api_key = call.credential.api_key
+    return usage_line(
+        occurred_at=call.now,
+        type="license.validation.failed",
+        operation=operation,
+        key_digest=key_digest,
+        subject_id=subject_id,
+        hardware_id=hardware_id,
+        api_key_id=api_key.key_id if api_key else None,
+        reason=LicenseNotFound.code,
+        country=origin.country,
+        network=origin.network_hash,
+        details_sealed=services.usage_details.seal(subject_id, call.address),
+    )

@@ -1,0 +1,34 @@
+"""What a usage row says about a request's address and operating system, sealed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+from uuid import UUID
+
+from infra.vault import Vault
+
+MAX_DETAILS = 100_000
+"""Sealed details that are remembered: about 300 bytes each."""
+
+
+class UsageDetails:
+    """Seals a request's address and operating system for the usage log; equal ones are sealed once."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._sealed: OrderedDict[tuple[UUID, str, bytes | None], bytes] = OrderedDict()
+
+    def seal(self, subject_id: UUID, address: str, os_info_sealed: bytes | None = None) -> bytes:
+        """Return the sealed details. The subject's key must be in memory."""
+        key = (subject_id, address, os_info_sealed)
+        sealed = self._sealed.get(key)
+        if sealed is None:
+            details: dict[str, Any] = {"address": address}
+            os_info = self._vault.open(subject_id, os_info_sealed) if os_info_sealed else None
+            if os_info:
+                details["os"], details["os_version"] = os_info.get("name"), os_info.get("version")
+            sealed = self._sealed[key] = self._vault.seal(subject_id, details)
+            if len(self._sealed) > MAX_DETAILS:
+                self._sealed.popitem(last=False)
+        return sealed

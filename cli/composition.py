@@ -1,0 +1,167 @@
+"""The composition root: settings in, running services out. Nothing else makes these parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from eventsourcing.persistence import StoredEvent
+
+from api.credential_store import ApiKeys, NamedAdmins
+from api.metrics import Metrics
+from api.rate_limits import MemoryRateLimiter, RateLimiter
+from api.services import Services
+from api.shared_rate_limits import RedisRateLimiter
+from api.usage_details import UsageDetails
+from commands.application import LicensingApplication
+from commands.usage_log import UsageLog
+from commands.writer import GroupCommitWriter
+from domain.facts import Recorded
+from infra.clock import Clock
+from infra.first_start import Credentials
+from infra.keyring import Keyring
+from infra.network import ClientAddress, Networks
+from infra.postgres import Database
+from infra.settings import Secret, Settings
+from infra.subjects import SealedEmails, Subjects
+from infra.tokens import Tokens
+from infra.vault import Vault
+from projections.inline_views import InlineViews
+from projections.log_watch import LogWatch
+from projections.verdicts import StandingCache
+
+
+class ForeignDatabase(Exception):
+    """The database was filled under another service key; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What commands of the command line need too: database, keys, vault, the event-sourcing application."""
+
+    database: Database
+    keyring: Keyring
+    vault: Vault
+    application: LicensingApplication
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """Open the keys, from settings or from the data folder. Raises KeyringError."""
+    return Keyring.open(settings.data_dir / "keys", _text(settings.service_key), _text(settings.signing_keys))
+
+
+def compose_core(settings: Settings, database: Database) -> Core:
+    """Put together what does not need an event loop. Raises ForeignDatabase."""
+    keyring = open_keyring(settings)
+    _check_identity(database, keyring)
+    vault = Vault(keyring.derive("vault"), keyring.derive("lookup"))
+    views = InlineViews(SealedEmails(vault, database.connect))
+    application = LicensingApplication(database.conninfo("lizenzserver-log"), views)
+    return Core(database, keyring, vault, application)
+
+
+@asynccontextmanager
+async def running_services(settings: Settings, database: Database, secrets: Credentials) -> AsyncIterator[Services]:
+    """Start everything that requests need; finish what is under way and close it all at the end."""
+    core = compose_core(settings, database)
+    pool = database.pool()
+    clock = Clock()
+    watch = LogWatch()
+    metrics = Metrics()
+    limiter = _limiter(settings, metrics)
+    writer = GroupCommitWriter(core.application, database.connect, database.connect_login)
+    usage = UsageLog(database.connect, database.connect_login, watch, settings.usage_wait_ms / 1000)
+    services = Services(
+        settings=settings,
+        secrets=secrets,
+        clock=clock,
+        pool=pool,
+        writer=writer,
+        usage=usage,
+        watch=watch,
+        standings=StandingCache(watch),
+        api_keys=ApiKeys(pool, watch),
+        admins=NamedAdmins(pool),
+        vault=core.vault,
+        usage_details=UsageDetails(core.vault),
+        subjects=Subjects(core.vault),
+        keyring=core.keyring,
+        tokens=Tokens(core.keyring),
+        limiter=limiter,
+        networks=Networks(core.vault.lookup_hash),  # type: ignore[arg-type]  # its kinds are among the vault's
+        client_address=ClientAddress(settings.trusted_proxies),
+        metrics=metrics,
+        decode_event=_decoder(core.application),
+    )
+    _register_gauges(services)
+    await pool.open()
+    try:
+        async with pool.connection() as connection:
+            await clock.adjust(connection)
+        writer.start()
+        usage.start()
+        yield services
+    finally:
+        await writer.stop()
+        await usage.stop()
+        await limiter.close()
+        await pool.close()
+        core.application.close()
+
+
+def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter:
+    if settings.redis_url is None:
+        return MemoryRateLimiter()
+
+    def on_fallback() -> None:
+        metrics.count("rate_limit_fallbacks_total", "Requests counted in memory because Redis was away")
+
+    return RedisRateLimiter(settings.redis_url.reveal(), on_fallback)
+
+
+def _decoder(application: LicensingApplication) -> Any:
+    mapper = application.mapper
+
+    def decode(row: dict[str, Any]) -> Recorded:
+        stored = StoredEvent(row["originator_id"], row["originator_version"], row["topic"], bytes(row["state"]))
+        event: Any = mapper.to_domain_event(stored)
+        return event
+
+    return decode
+
+
+def _check_identity(database: Database, keyring: Keyring) -> None:
+    with database.connect() as connection:
+        connection.execute(
+            "INSERT INTO service_identity (key_fingerprint) VALUES (%s) ON CONFLICT DO NOTHING", (keyring.fingerprint,)
+        )
+        row = connection.execute("SELECT key_fingerprint FROM service_identity").fetchone()
+    assert row is not None
+    if row["key_fingerprint"] != keyring.fingerprint:
+        msg = (
+            "this database was filled under another service key: use the data folder it was started with,"
+            " or give that key in SERVICE_KEY"
+        )
+        raise ForeignDatabase(msg)
+
+
+def _register_gauges(services: Services) -> None:
+    writer, usage = services.writer, services.usage
+    gauge = services.metrics.gauge
+    gauge("writer_waiting", "Orders that wait for the writer", writer.waiting)
+    gauge("writer_batches", "Transactions of the writer since the start", lambda: writer.stats.batches)
+    gauge("writer_orders", "Orders that the writer has decided since the start", lambda: writer.stats.orders)
+    gauge("writer_conflicts", "Batches decided again after a conflict", lambda: writer.stats.conflicts)
+    gauge("usage_rows_queued", "Usage rows that wait to be stored", usage.queued)
+    gauge("usage_rows_dropped", "Usage rows lost because too many waited", lambda: usage.stats.dropped)
+    gauge("usage_rows_stored", "Usage rows stored since the start", lambda: usage.stats.rows)
+    gauge("usage_timeouts", "Rounds that were not stored in time", lambda: usage.stats.timeouts)
+    gauge("standings_cached", "Standings in memory", lambda: len(services.standings))
+    gauge("log_position", "Position up to which this process has seen the event log", lambda: services.watch.position)
+    gauge("clock_offset_seconds", "Correction of this machine's clock", lambda: services.clock.offset.total_seconds())
+
+
+def _text(secret: Secret | None) -> str | None:
+    return secret.reveal() if secret is not None else None

@@ -1,0 +1,100 @@
+"""The orders that the service takes, one frozen dataclass each, in the imperative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from domain.facts import Cause
+from domain.issuing import Changes, Terms
+from domain.seats import Device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Base of all orders: who ordered it, and when it is decided (aware UTC, corrected to database time)."""
+
+    cause: Cause
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LicenseToIssue:
+    """One licence of an IssueLicenses order. Ids are made by whoever orders, so that a repeat is recognised."""
+
+    license_id: UUID
+    subject_id: UUID
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueLicenses(Order):
+    """Issue one or many licences, all or none."""
+
+    licenses: tuple[LicenseToIssue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateLicense(Order):
+    """Change terms; `changes.is_active` revokes or restores."""
+
+    license_id: UUID
+    changes: Changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeactivateLicense(Order):
+    """Revoke a licence; a repeat changes nothing."""
+
+    license_id: UUID
+    sealed: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivateDevice(Order):
+    """Give a device a seat. `repeatable`: the same device again is a success that takes none."""
+
+    license_id: UUID
+    device: Device
+    repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeactivateDevice(Order):
+    """Take a device's seat back. Sealed: reason."""
+
+    license_id: UUID
+    hardware_id: str
+    sealed: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSeat(Order):
+    """Move a seat from one device to another. Sealed: reason."""
+
+    license_id: UUID
+    from_hardware_id: str
+    to_hardware_id: str
+    sealed: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateApiKey(Order):
+    """Make an API key. Limits are requests; None is no limit."""
+
+    key_id: UUID
+    key_digest: bytes
+    client_name: str
+    allowed_endpoints: tuple[str, ...]
+    requests_per_minute: int | None
+    requests_per_hour: int | None
+    product: str | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeApiKey(Order):
+    """Revoke an API key; a repeat changes nothing."""
+
+    key_id: UUID

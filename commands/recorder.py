@@ -1,0 +1,180 @@
+"""The commit path: events, the views that clients see at once, and idempotency answers in one transaction.
+
+Positions are commit order. Every transaction that appends holds one advisory lock until it has committed, so a
+reader that tails the log by position misses nothing. The library's own way, an EXCLUSIVE table lock, needs more
+rights than the service has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg import Connection
+from psycopg.rows import DictRow
+
+from domain.facts import Recorded
+
+EVENTS_LOCK = 0x6C697A_6C6F67
+"""Key of the advisory lock that appending transactions hold ('liz', 'log')."""
+
+LOCK_TIMEOUT_SECONDS = 3
+"""How long a transaction waits for the lock before it takes the holder for stuck."""
+
+EVENTS_TABLE = "licensing_events"
+
+
+class InlineViews(Protocol):
+    """Writes the views of a batch of events on the connection that it is handed."""
+
+    def apply(self, connection: Connection[Any], events: Sequence[tuple[int, Recorded]]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotentAnswer:
+    """A sealed first answer, as stored for 24 hours."""
+
+    scope_hash: bytes
+    body_hash: bytes
+    answer_sealed: bytes
+
+
+Finish = Callable[[Connection[Any]], Sequence[tuple[IdempotentAnswer, Any]]]
+"""Called after the views are written, before the commit: gives the idempotency rows and their creation times."""
+
+_INSERT = f"""
+    INSERT INTO {EVENTS_TABLE} (originator_id, originator_version, topic, state)
+    SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bytea[])
+    RETURNING notification_id
+"""  # noqa: S608 - the table's name is a constant
+
+_INSERT_ANSWER = """
+    INSERT INTO idempotency (scope_hash, body_hash, answer_sealed, created_at) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (scope_hash) DO UPDATE
+        SET body_hash = excluded.body_hash, answer_sealed = excluded.answer_sealed, created_at = excluded.created_at
+        WHERE idempotency.created_at <= excluded.created_at - interval '24 hours'
+    RETURNING true
+"""
+
+_TAIL = f"""
+    SELECT notification_id, originator_id, originator_version, topic, state
+    FROM {EVENTS_TABLE} WHERE notification_id > %s ORDER BY notification_id LIMIT %s
+"""  # noqa: S608
+
+_OF_AGGREGATES = f"""
+    SELECT originator_id, originator_version, topic, state
+    FROM {EVENTS_TABLE} WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version
+"""  # noqa: S608
+
+_STALE_HOLDERS = """
+    SELECT pg_terminate_backend(l.pid)
+    FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+      AND l.classid = (%(key)s::bigint >> 32)::int::oid AND l.objid = (%(key)s::bigint & 4294967295)::bigint::oid
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND a.xact_start < clock_timestamp() - make_interval(secs => %(seconds)s) AND l.pid <> pg_backend_pid()
+"""
+
+
+class AnswerTaken(Exception):
+    """Another request stored its answer under the same idempotency key first."""
+
+
+def terminate_stale_holders(connection: Connection[Any], key: int, seconds: float = LOCK_TIMEOUT_SECONDS) -> int:
+    """End the sessions that have held an advisory lock in a transaction older than `seconds`; return how many.
+
+    A frozen client keeps its lock for ever: the server's own timeouts do not end a COPY that waits for data.
+    The connection must be of the login that opened the stale session, without a role set.
+    """
+    return len(connection.execute(_STALE_HOLDERS, {"key": key, "seconds": seconds}).fetchall())
+
+
+class LicensingRecorder(PostgresApplicationRecorder):
+    """The library's recorder with our lock, our views, and no blind retries.
+
+    The library's `insert_events` repeats a lost COMMIT and then reports a false conflict; here every error rises
+    to the writer, which looks before it repeats.
+    """
+
+    def __init__(self, datastore: PostgresDatastore, views: InlineViews) -> None:
+        super().__init__(datastore, events_table_name=EVENTS_TABLE)
+        self._views = views
+        self._begin = (
+            f"BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; SELECT pg_advisory_xact_lock({EVENTS_LOCK})"
+        )
+
+    def insert_events(
+        self,
+        stored_events: Sequence[StoredEvent],
+        *,
+        recorded: Sequence[Recorded] = (),
+        finish: Finish | None = None,
+        connection: Connection[DictRow] | None = None,
+        **_: Any,
+    ) -> Sequence[int]:
+        """Append events and write their views in one transaction; return the positions.
+
+        Raises psycopg's errors as they are: UniqueViolation with constraint `licensing_events_pkey` is a version
+        conflict; LockNotAvailable means that a stuck session holds the lock; OperationalError leaves the outcome
+        open. Raises AnswerTaken where an idempotency key has an answer already.
+        """
+        if connection is None:
+            with self.datastore.pool.connection() as pooled:
+                return self._append(pooled, stored_events, recorded, finish)
+        return self._append(connection, stored_events, recorded, finish)
+
+    def _append(
+        self,
+        connection: Connection[Any],
+        stored_events: Sequence[StoredEvent],
+        recorded: Sequence[Recorded],
+        finish: Finish | None,
+    ) -> Sequence[int]:
+        # The connection is in autocommit mode: BEGIN and COMMIT are said here, in as few round trips as can be.
+        try:
+            connection.execute(self._begin)
+            positions = self._insert(connection, stored_events)
+            self._views.apply(connection, list(zip(positions, recorded, strict=True)))
+            for answer, created_at in finish(connection) if finish else ():
+                row = (answer.scope_hash, answer.body_hash, answer.answer_sealed, created_at)
+                if connection.execute(_INSERT_ANSWER, row).fetchone() is None:
+                    raise AnswerTaken
+            connection.execute("COMMIT")
+        except BaseException:
+            if not connection.broken:
+                connection.execute("ROLLBACK")
+            raise
+        return positions
+
+    def _insert(self, connection: Connection[Any], stored_events: Sequence[StoredEvent]) -> list[int]:
+        if not stored_events:
+            return []
+        columns = (
+            [event.originator_id for event in stored_events],
+            [event.originator_version for event in stored_events],
+            [event.topic for event in stored_events],
+            [event.state for event in stored_events],
+        )
+        rows = connection.execute(_INSERT, columns).fetchall()
+        return [row["notification_id"] for row in rows]
+
+    def begin_locked(self, connection: Connection[Any]) -> None:
+        """Begin a transaction that holds the lock: what it reads is after every commit that may still be under way."""
+        connection.execute(self._begin)
+
+    def tail(self, connection: Connection[Any], after: int, limit: int) -> list[tuple[int, StoredEvent]]:
+        """Read up to `limit` events after a position, in order."""
+        rows = connection.execute(_TAIL, (after, limit)).fetchall()
+        return [(row["notification_id"], _stored(row)) for row in rows]
+
+    def of_aggregates(self, connection: Connection[Any], ids: Sequence[UUID]) -> list[StoredEvent]:
+        """Read all events of some aggregates in one round trip, ordered by aggregate and version."""
+        return [_stored(row) for row in connection.execute(_OF_AGGREGATES, (list(ids),)).fetchall()]
+
+
+def _stored(row: DictRow) -> StoredEvent:
+    return StoredEvent(row["originator_id"], row["originator_version"], row["topic"], bytes(row["state"]))

@@ -1,0 +1,67 @@
+"""One row of the usage log as COPY's text format."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+UsageType = Literal["license.validated", "license.validation.failed", "device.heartbeat"]
+Operation = Literal["validate", "activate", "heartbeat"]
+
+COLUMNS = (
+    "occurred_at",
+    "type",
+    "operation",
+    "license_id",
+    "key_digest",
+    "subject_id",
+    "hardware_id",
+    "api_key_id",
+    "reason",
+    "app_version",
+    "client_time",
+    "country",
+    "network",
+    "details_sealed",
+    "session_sealed",
+)
+
+_NULL = "\\N"
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def usage_line(  # noqa: PLR0913 - one argument a column
+    *,
+    occurred_at: datetime,
+    type: UsageType,
+    operation: Operation,
+    hardware_id: str | None,
+    license_id: UUID | None = None,
+    key_digest: bytes | None = None,
+    subject_id: UUID | None = None,
+    api_key_id: UUID | None = None,
+    reason: str | None = None,
+    app_version: str | None = None,
+    client_time: datetime | None = None,
+    country: str | None = None,
+    network: bytes | None = None,
+    details_sealed: bytes | None = None,
+    session_sealed: bytes | None = None,
+) -> bytes:
+    """Encode a row. Texts that come from outside are escaped; no text may hold NUL."""
+    return (
+        f"{occurred_at.isoformat()}\t{type}\t{operation}\t{license_id or _NULL}\t{_bytes(key_digest)}\t"
+        f"{subject_id or _NULL}\t{_text(hardware_id)}\t{api_key_id or _NULL}\t{reason or _NULL}\t{_text(app_version)}\t"
+        f"{client_time.isoformat() if client_time else _NULL}\t{country or _NULL}\t{_bytes(network)}\t"
+        f"{_bytes(details_sealed)}\t{_bytes(session_sealed)}\n"
+    ).encode()
+
+
+def _text(value: str | None) -> str:
+    return _NULL if value is None else value.translate(_ESCAPES)
+
+
+def _bytes(value: bytes | None) -> str:
+    # COPY's own escaping doubles the backslash of bytea's hex form.
+    return _NULL if value is None else f"\\\\x{value.hex()}"

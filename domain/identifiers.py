@@ -1,0 +1,49 @@
+"""Forms and digests of the identifiers that programs and people send."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import unicodedata
+from typing import Literal
+
+KEY_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+"""A-Z without I and O, digits 2-9: 32 symbols, 5 bits each; nothing in it is misread for something else."""
+
+KEY_LENGTH = 12
+"""Symbols in a licence key: 60 bits, so that guessing 20 keys in ten minutes finds nothing."""
+
+KeyFormat = Literal["prefixed", "grouped"]
+
+MAX_IDENTIFIER = 256
+"""Characters of a hardware id or device hash after trimming."""
+
+
+def new_license_key(form: KeyFormat) -> str:
+    """Return a fresh key from the system's random source: `LIC-XXXXXXXXXXXX` or `XXXX-XXXX-XXXX`."""
+    symbols = "".join(secrets.choice(KEY_ALPHABET) for _ in range(KEY_LENGTH))
+    if form == "grouped":
+        return f"{symbols[:4]}-{symbols[4:8]}-{symbols[8:]}"
+    return f"LIC-{symbols}"
+
+
+def normalize_license_key(text: str) -> str:
+    """Return the key as it is digested: upper case, no blanks."""
+    return "".join(text.split()).upper()
+
+
+def license_key_digest(text: str) -> bytes:
+    """Return the SHA-256 (32 bytes) of the normalised key, by which licences are looked up."""
+    return hashlib.sha256(normalize_license_key(text).encode()).digest()
+
+
+def device_digest(hardware_id: str) -> bytes:
+    """Return 16 bytes that stand for a hardware id in aggregates and indexes."""
+    return hashlib.sha256(hardware_id.encode()).digest()[:16]
+
+
+def is_identifier(text: str) -> bool:
+    """Tell whether a trimmed text may serve as a hardware id: 1 to 256 characters, none of them a control."""
+    return 1 <= len(text) <= MAX_IDENTIFIER and (
+        text.isprintable() or not any(unicodedata.category(char) == "Cc" for char in text)
+    )

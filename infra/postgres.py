@@ -1,0 +1,88 @@
+"""Connections to PostgreSQL: the service's, with no more rights than it needs, and the owner's, for migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, Connection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+SCHEMA = "lizenzserver"
+SERVICE_ROLE = "lizenzserver_service"
+
+CONNECT_TIMEOUT_SECONDS = 2
+POOL_WAIT_SECONDS = 1.0
+"""How long a request waits for a connection before it is told 503: minutes help nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the database is. `owner_url` may change the schema; `url` is what the services use.
+
+    Service connections take the role `lizenzserver_service`, whatever their login may do besides.
+    """
+
+    url: str
+    owner_url: str
+
+    def conninfo(self, application_name: str = "lizenzserver", **options: str) -> str:
+        """Return the libpq connection string of the service's role."""
+        settings = {
+            "role": SERVICE_ROLE,
+            "search_path": SCHEMA,
+            "TimeZone": "UTC",
+            "statement_timeout": "30s",
+            **options,
+        }
+        return _conninfo(self.url, application_name, settings)
+
+    def connect(self, application_name: str = "lizenzserver") -> Connection[DictRow]:
+        """Open one synchronous connection of the service's role, in autocommit mode."""
+        return psycopg.connect(self.conninfo(application_name), autocommit=True, row_factory=dict_row)
+
+    def connect_owner(self) -> Connection[DictRow]:
+        """Open one synchronous connection of the owner, in autocommit mode, with no role set."""
+        conninfo = _conninfo(self.owner_url, "lizenzserver-owner", {"TimeZone": "UTC"})
+        return psycopg.connect(conninfo, autocommit=True, row_factory=dict_row)
+
+    def connect_login(self) -> Connection[DictRow]:
+        """Open one connection of the service's login with no role set: it may end the login's own sessions."""
+        conninfo = _conninfo(self.url, "lizenzserver-login", {"TimeZone": "UTC"})
+        return psycopg.connect(conninfo, autocommit=True, row_factory=dict_row)
+
+    def pool(self, max_size: int = 8) -> AsyncConnectionPool[AsyncConnection[DictRow]]:
+        """Make the pool that queries use, closed at first."""
+        return AsyncConnectionPool(
+            self.conninfo(),
+            connection_class=AsyncConnection[DictRow],
+            kwargs={"autocommit": True, "row_factory": dict_row},
+            min_size=2,
+            max_size=max_size,
+            open=False,
+            timeout=POOL_WAIT_SECONDS,
+            max_waiting=max_size * 64,
+            reconnect_timeout=2.0,
+            check=None,
+            name="queries",
+        )
+
+
+def _conninfo(url: str, application_name: str, settings: Mapping[str, str]) -> str:
+    given = conninfo_to_dict(url)
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    defaults: dict[str, Any] = {
+        "application_name": application_name,
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+    if given.get("options"):
+        options = f"{given.pop('options')} {options}"
+    return make_conninfo(**{**defaults, **given, "options": options})

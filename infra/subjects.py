@@ -1,0 +1,90 @@
+"""Data subjects: whose key seals what. Found by a keyed hash of the customer id, else of the e-mail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from infra.vault import Vault
+
+_CREATE = """
+    INSERT INTO data_subjects (subject_id, lookup_hash, wrapped_key)
+    SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::bytea[])
+    ON CONFLICT (lookup_hash) DO NOTHING
+"""
+
+_FIND = "SELECT subject_id, lookup_hash, wrapped_key FROM data_subjects WHERE lookup_hash = ANY(%s)"
+
+
+class Subjects:
+    """Finds or makes data subjects, and keeps their keys in the vault's memory."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._days: dict[date, UUID] = {}
+
+    def lookup_hash(self, customer_id: str | None, email: str | None) -> bytes:
+        """Return the hash by which a customer is found. One of both must be given."""
+        if customer_id is not None:
+            return self._vault.lookup_hash("customer", customer_id)
+        assert email is not None
+        return self._vault.lookup_hash("email", email)
+
+    async def ensure(self, connection: Any, hashes: Sequence[bytes]) -> dict[bytes, UUID]:
+        """Return the subject for each lookup hash, making those that are missing; all keys are in memory then."""
+        found = await self._find(connection, hashes)
+        missing = sorted(set(hashes) - set(found))
+        if missing:
+            made = [self._vault.new_subject() for _ in missing]
+            await connection.execute(_CREATE, ([m[0] for m in made], missing, [m[1] for m in made]))
+            # Another process may have been first for some of them.
+            found.update(await self._find(connection, missing))
+        return found
+
+    async def find(self, connection: Any, lookup_hash: bytes) -> UUID | None:
+        """Return the subject with this lookup hash, or None."""
+        return (await self._find(connection, [lookup_hash])).get(lookup_hash)
+
+    async def of_day(self, connection: Any, day: date) -> UUID:
+        """Return the subject that seals addresses of unknown keys on this day."""
+        if day not in self._days or not self._vault.knows(self._days[day]):
+            lookup = self._vault.lookup_hash("address", day.isoformat())
+            self._days = {day: (await self.ensure(connection, [lookup]))[lookup]}
+        return self._days[day]
+
+    async def _find(self, connection: Any, hashes: Sequence[bytes]) -> dict[bytes, UUID]:
+        cursor = await connection.execute(_FIND, (list(hashes),))
+        found: dict[bytes, UUID] = {}
+        for row in await cursor.fetchall():
+            self._vault.remember(row["subject_id"], bytes(row["wrapped_key"]))
+            found[bytes(row["lookup_hash"])] = row["subject_id"]
+        return found
+
+
+class SealedEmails:
+    """Opens sealed e-mails for the views, and hashes them. `connect` gives a synchronous connection."""
+
+    def __init__(self, vault: Vault, connect: Any) -> None:
+        self._vault = vault
+        self._connect = connect
+
+    def email_hash(self, subject_id: UUID | None, email_sealed: bytes) -> bytes | None:
+        """Return the e-mail's lookup hash; None for no e-mail, or where its subject was erased."""
+        if subject_id is None:
+            return None
+        if not self._vault.knows(subject_id) and not self._read_key(subject_id):
+            return None
+        email = self._vault.open(subject_id, email_sealed)
+        return None if email is None else self._vault.lookup_hash("email", email)
+
+    def _read_key(self, subject_id: UUID) -> bool:
+        with self._connect() as connection:
+            row = connection.execute(
+                "SELECT wrapped_key FROM data_subjects WHERE subject_id = %s", (subject_id,)
+            ).fetchone()
+        if row is None or row["wrapped_key"] is None:
+            return False
+        self._vault.remember(subject_id, bytes(row["wrapped_key"]))
+        return True

@@ -1,0 +1,1 @@
+"""Read models: how events become rows, and the queries over them. Connections are handed in."""

@@ -1,0 +1,59 @@
+"""The whole fleet in numbers, read from the licence view and the usage log."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from projections.as_of import AsOf, of_logs
+
+
+class FleetStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of licences, devices and seats now, and of use in the last 24 hours."""
+
+    total_licenses: int
+    active_licenses: int
+    inactive_licenses: int
+    expired_licenses: int
+    expiring_in_30_days: int
+    test_licenses: int
+    total_devices: int
+    active_devices: int
+    seats: int
+    validations_24h: int
+    failed_validations_24h: int
+    heartbeats_24h: int
+    as_of: AsOf
+
+
+_LICENSES = """
+    SELECT count(*) AS total_licenses,
+        count(*) FILTER (WHERE is_active AND (expires_at IS NULL OR expires_at >= %(now)s)) AS active_licenses,
+        count(*) FILTER (WHERE NOT is_active) AS inactive_licenses,
+        count(*) FILTER (WHERE is_active AND expires_at < %(now)s) AS expired_licenses,
+        count(*) FILTER (WHERE is_active AND expires_at >= %(now)s AND expires_at < %(soon)s) AS expiring_in_30_days,
+        count(*) FILTER (WHERE is_test) AS test_licenses,
+        coalesce(sum(current_devices), 0)::bigint AS active_devices,
+        coalesce(sum(max_devices), 0)::bigint AS seats
+    FROM licenses
+"""
+
+_USAGE = """
+    SELECT count(*) FILTER (WHERE type = 'license.validated') AS validations_24h,
+        count(*) FILTER (WHERE type = 'license.validation.failed') AS failed_validations_24h,
+        count(*) FILTER (WHERE type = 'device.heartbeat') AS heartbeats_24h
+    FROM usage WHERE occurred_at >= %s
+"""
+
+
+async def statistics(connection: Any, now: datetime) -> FleetStatistics:
+    """Count everything once."""
+    cursor = await connection.execute(_LICENSES, {"now": now, "soon": now + timedelta(days=30)})
+    licenses = await cursor.fetchone()
+    cursor = await connection.execute("SELECT count(*) AS total_devices FROM devices")
+    devices = await cursor.fetchone()
+    cursor = await connection.execute(_USAGE, (now - timedelta(hours=24),))
+    usage = await cursor.fetchone()
+    return FleetStatistics(**licenses, **devices, **usage, as_of=await of_logs(connection, now))

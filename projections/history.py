@@ -1,0 +1,32 @@
+"""The events of one licence, read from the log itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.facts import Recorded
+
+_OF_LICENSE = """
+    SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events
+    WHERE originator_id = %s ORDER BY originator_version DESC
+"""
+
+Decode = Callable[[dict[str, Any]], Recorded]
+
+
+async def of_license(connection: Any, license_id: UUID, since: datetime, decode: Decode) -> list[tuple[int, Recorded]]:
+    """Return (position, event) of a licence's events that occurred at or after `since`, newest first.
+
+    `decode` turns a stored row into an event.
+    """
+    cursor = await connection.execute(_OF_LICENSE, (license_id,))
+    found: list[tuple[int, Recorded]] = []
+    async for row in cursor:
+        event = decode(row)
+        if event.occurred_at < since:
+            break
+        found.append((row["notification_id"], event))
+    return found

@@ -1,0 +1,57 @@
+"""Standings in memory: what a validation is answered from. Never behind, because each use is checked.
+
+Only positive standings are kept (an active licence and an active device); expiry is looked at on each request.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from projections.log_watch import LogWatch
+from projections.standing import Standing
+
+MAX_AGE_SECONDS = 300.0
+MAX_STANDINGS = 100_000
+
+Key = tuple[Any, bytes]
+"""(licence key digest or licence id, device digest)."""
+
+
+class StandingCache:
+    """A bounded cache of positive standings, the least recently used going first."""
+
+    def __init__(self, watch: LogWatch, capacity: int = MAX_STANDINGS) -> None:
+        self._watch = watch
+        self._capacity = capacity
+        self._standings: OrderedDict[Key, Standing] = OrderedDict()
+
+    def get(self, key: Key, monotonic: float) -> Standing | None:
+        """Return a standing not older than five minutes that no known event has touched."""
+        standing = self._standings.get(key)
+        if standing is None:
+            return None
+        if monotonic - standing.read_at > MAX_AGE_SECONDS or self._watch.changed_since(
+            standing.license_id, standing.position
+        ):
+            self._standings.pop(key, None)
+            return None
+        self._standings.move_to_end(key)
+        return standing
+
+    def put(self, key: Key, standing: Standing) -> None:
+        """Keep a standing that is positive, unless the log is known to have changed it since it was read."""
+        if not standing.is_active or not standing.device_is_active:
+            return
+        if self._watch.changed_since(standing.license_id, standing.position):
+            return
+        self._standings[key] = standing
+        if len(self._standings) > self._capacity:
+            self._standings.popitem(last=False)
+
+    def drop(self, key: Key) -> None:
+        """Forget a standing."""
+        self._standings.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._standings)
