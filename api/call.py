@@ -70,13 +70,14 @@ class Call:
 
     async def count(self, bucket: str, per_minute: int | None, per_hour: int | None) -> None:
         """Count this request against a bucket. Raises RateLimitExceeded."""
-        self.quota = await self.services.limiter.hit(bucket, per_minute, per_hour, self.services.clock.monotonic())
+        limiter = self.services.address_limiter if bucket.startswith("address:") else self.services.limiter
+        self.quota = await limiter.hit(bucket, per_minute, per_hour, self.services.clock.monotonic())
         if self.quota.retry_after:
             raise RateLimitExceeded(self.quota.retry_after)
 
     async def count_by_address(self) -> None:
         """Count this request against its client's address."""
-        await self.count(f"address:{self.address}", DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
+        await self.count(f"address:{self.origin.limit_key}", DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
 
     async def count_by_license(self, license_id: UUID) -> None:
         """Count this request against the licence that its token names."""

@@ -12,7 +12,8 @@ import msgspec
 from domain.errors import Refusal
 
 if TYPE_CHECKING:
-    from api.call import Answer, Call
+    from api.call import Call
+    from api.responses import Answer
 
 KIB = 1024
 MAX_BODY = 64 * KIB
@@ -39,7 +40,7 @@ class Dialect(Enum):
     LICENSES_API = "licenses-api"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Endpoint:
     """One operation of the HTTP API.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from api.responses import REQUEST_ID, Answer, respond
 from api.services import Services
 from domain.errors import Invalid, PayloadTooLarge, Refusal, ServiceUnavailable
 
+log = logging.getLogger(__name__)
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _BY_ADDRESS = frozenset({Auth.NONE, Auth.CLIENT_TOKEN, Auth.EITHER_TOKEN})
@@ -34,7 +37,7 @@ def handler_of(endpoint: Endpoint, services: Services) -> Handler:
             services=services,
             request_id=request[REQUEST_ID],
             now=services.clock.now(),
-            address=services.client_address.of(request.remote, request.headers.get("X-Forwarded-For")),
+            address=services.client_address.of(request.remote, _forwarded(request)),
             credential=_NOBODY,
             quota=UNLIMITED,
         )
@@ -44,7 +47,7 @@ def handler_of(endpoint: Endpoint, services: Services) -> Handler:
             answer = refuse(endpoint.dialect, endpoint, refusal, call.request_id)
         except (psycopg.OperationalError, PoolTimeout, TooManyRequests) as error:
             services.metrics.count("database_errors_total", "Requests that the database could not serve")
-            request["error"] = error
+            log.warning("request %s: the database can't serve: %s", call.request_id, error)
             answer = refuse(endpoint.dialect, endpoint, ServiceUnavailable(), call.request_id)
         return respond(answer, call.quota)
 
@@ -53,6 +56,11 @@ def handler_of(endpoint: Endpoint, services: Services) -> Handler:
 
 
 _NOBODY = Credential("nobody")
+
+
+def _forwarded(request: web.Request) -> str | None:
+    headers = request.headers
+    return ",".join(headers.getall("X-Forwarded-For")) if "X-Forwarded-For" in headers else None
 
 
 async def _answer(call: Call) -> Answer:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from api.rate_limits import UNLIMITED, Quota
 
-REQUEST_ID = "request_id"
+REQUEST_ID = web.RequestKey("request_id", str)
 """Under this name aiohttp's request keeps its id."""
 
 JSON_TYPE = "application/json; charset=utf-8"

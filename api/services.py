@@ -51,6 +51,7 @@ class Services:
     keyring: Keyring
     tokens: Tokens
     limiter: RateLimiter
+    address_limiter: RateLimiter
     networks: Networks
     client_address: ClientAddress
     metrics: Metrics

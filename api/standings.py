@@ -10,14 +10,13 @@ from uuid import UUID
 from api.call import Call
 from api.credentials import identify
 from commands.usage_row import Operation, UsageType, usage_line
-from domain.errors import LicenseNotFound, RateLimitExceeded
+from domain.errors import LicenseNotFound
 from domain.identifiers import device_digest
 from infra.vault import Vault
 from projections import standing as standings
 from projections.standing import Standing
 from projections.verdicts import Key
 
-MISSES_RETRY_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +110,7 @@ def count_miss(call: Call) -> LicenseNotFound:
     """Count a licence key that nobody has against its address. Raises RateLimitExceeded after 20 in ten minutes."""
     services = call.services
     now = services.clock.monotonic()
-    if not services.misses.allowed(call.address, now):
-        raise RateLimitExceeded(MISSES_RETRY_SECONDS, "Too many unknown license keys from this address")
-    services.misses.record(call.address, now)
+    services.misses.record(call.origin.limit_key, now)
     return LicenseNotFound()
 
 

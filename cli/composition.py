@@ -71,6 +71,7 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
     watch = LogWatch()
     metrics = Metrics()
     limiter = _limiter(settings, metrics)
+    address_limiter = _limiter(settings, metrics)
     writer = GroupCommitWriter(core.application, database.connect, database.connect_login)
     usage = UsageLog(database.connect, database.connect_login, watch, settings.usage_wait_ms / 1000)
     services = Services(
@@ -90,6 +91,7 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         keyring=core.keyring,
         tokens=Tokens(core.keyring),
         limiter=limiter,
+        address_limiter=address_limiter,
         networks=Networks(core.vault.lookup_hash),  # type: ignore[arg-type]  # its kinds are among the vault's
         client_address=ClientAddress(settings.trusted_proxies),
         metrics=metrics,
@@ -107,6 +109,7 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         await writer.stop()
         await usage.stop()
         await limiter.close()
+        await address_limiter.close()
         await pool.close()
         core.application.close()
 

@@ -14,7 +14,7 @@ from api.endpoint import Auth, Dialect, Endpoint
 from api.presentation import opened
 from api.responses import Answer, answer
 from api.schemas.licenses_api import Activate, Activated, Deactivate, Deactivated, PublicKey, PublicKeyEntry
-from api.standings import MISSES_RETRY_SECONDS, noted, unknown_line
+from api.standings import noted, unknown_line
 from commands.batch import Outcome
 from commands.orders import ActivateDevice, DeactivateDevice
 from domain.errors import (
@@ -23,7 +23,6 @@ from domain.errors import (
     LicenseExpired,
     LicenseInactive,
     LicenseNotFound,
-    RateLimitExceeded,
 )
 from domain.identifiers import license_key_digest
 from domain.license import License
@@ -56,10 +55,7 @@ async def licensed(call: Call, key_digest: bytes, email: str | None, hardware_id
 
 
 async def _count_miss(call: Call, key_digest: bytes, hardware_id: str) -> None:
-    misses, now = call.services.licenses_api_misses, call.services.clock.monotonic()
-    if not misses.allowed(call.address, now):
-        raise RateLimitExceeded(MISSES_RETRY_SECONDS, "too many unknown licenses from this address")
-    misses.record(call.address, now)
+    call.services.licenses_api_misses.record(call.origin.limit_key, call.services.clock.monotonic())
     await noted(call, (key_digest, b""), None, await unknown_line(call, key_digest, "activate", hardware_id))
 
 

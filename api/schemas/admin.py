@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -68,8 +67,8 @@ class LicenseAnswer(msgspec.Struct, kw_only=True):
     is_active: bool
     is_test: bool
     floating: bool
-    created_at: datetime
-    expires_at: datetime | None
+    created_at: Timestamp
+    expires_at: Timestamp | None
     metadata: dict[str, Any]
 
 
@@ -78,7 +77,7 @@ class AsOf(msgspec.Struct, kw_only=True):
 
     position: int
     usage_position: int
-    time: datetime
+    time: Timestamp
     lag_seconds: float
 
 
@@ -89,7 +88,7 @@ class LicenseStatistics(msgspec.Struct, kw_only=True):
     failed_validations: int
     heartbeats: int
     unique_devices: int
-    last_seen_at: datetime | None
+    last_seen_at: Timestamp | None
     as_of: AsOf
 
 
@@ -147,9 +146,9 @@ class DeviceAnswer(msgspec.Struct, kw_only=True):
     device_name: str | None
     os_info: dict[str, Any] | None
     is_active: bool
-    activated_at: datetime
-    deactivated_at: datetime | None
-    last_seen_at: datetime | None
+    activated_at: Timestamp
+    deactivated_at: Timestamp | None
+    last_seen_at: Timestamp | None
 
 
 class DeviceList(msgspec.Struct, kw_only=True):
@@ -170,7 +169,7 @@ class DeactivateDeviceAnswer(msgspec.Struct, kw_only=True):
 
     license_id: UUID
     hardware_id: str
-    deactivated_at: datetime
+    deactivated_at: Timestamp
     limits: Limits
 
 
@@ -188,7 +187,7 @@ class TransferAnswer(msgspec.Struct, kw_only=True):
     license_id: UUID
     from_hardware_id: str
     to_hardware_id: str
-    transferred_at: datetime
+    transferred_at: Timestamp
     limits: Limits
 
 
@@ -219,7 +218,7 @@ class EventAnswer(msgspec.Struct, kw_only=True):
     event_id: UUID
     position: int
     type: str
-    occurred_at: datetime
+    occurred_at: Timestamp
     hardware_id: str | None
     actor: str
     cause: EventCause

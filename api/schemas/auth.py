@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -48,7 +47,7 @@ class VerifyAnswer(msgspec.Struct, kw_only=True):
 
     license_id: UUID
     hardware_id: str
-    expires_at: datetime
+    expires_at: Timestamp
     valid: Literal[True] = True
 
 
@@ -72,9 +71,9 @@ class ApiKeyInfo(msgspec.Struct, kw_only=True):
     requests_per_minute: int | None
     requests_per_hour: int | None
     product: str | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
+    created_at: Timestamp
+    expires_at: Timestamp | None
+    revoked_at: Timestamp | None
 
 
 class NewApiKey(msgspec.Struct, kw_only=True):
@@ -87,8 +86,8 @@ class NewApiKey(msgspec.Struct, kw_only=True):
     requests_per_minute: int | None
     requests_per_hour: int | None
     product: str | None
-    created_at: datetime
-    expires_at: datetime | None
+    created_at: Timestamp
+    expires_at: Timestamp | None
 
 
 class ApiKeyList(msgspec.Struct, kw_only=True):

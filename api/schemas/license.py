@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -46,12 +45,12 @@ class ValidAnswer(msgspec.Struct, kw_only=True):
 
     valid: Literal[True] = True
     license_id: UUID
-    expires_at: datetime | None
+    expires_at: Timestamp | None
     features: tuple[str, ...]
     limits: Limits
     product: str | None
     edition: str | None
-    validated_at: datetime
+    validated_at: Timestamp
     nonce: str | UnsetType = UNSET
     kid: str | UnsetType = UNSET
     signature: str | UnsetType = UNSET
@@ -74,7 +73,7 @@ class ActivationAnswer(msgspec.Struct, kw_only=True):
 
     license_id: UUID
     hardware_id: str
-    activated_at: datetime
+    activated_at: Timestamp
     features: tuple[str, ...]
     limits: Limits
 
@@ -91,7 +90,7 @@ class DeactivationAnswer(msgspec.Struct, kw_only=True):
 
     license_id: UUID
     hardware_id: str
-    deactivated_at: datetime
+    deactivated_at: Timestamp
     limits: Limits
 
 
@@ -106,7 +105,7 @@ class HeartbeatLicense(msgspec.Struct, kw_only=True):
 
     license_id: UUID
     is_active: bool
-    expires_at: datetime | None
+    expires_at: Timestamp | None
     features: tuple[str, ...]
     limits: Limits
 
@@ -114,7 +113,7 @@ class HeartbeatLicense(msgspec.Struct, kw_only=True):
 class HeartbeatAnswer(msgspec.Struct, kw_only=True):
     """The heartbeat was noted."""
 
-    server_time: datetime
+    server_time: Timestamp
     next_heartbeat_seconds: int
     license: HeartbeatLicense
     status: Literal["ok"] = "ok"
@@ -130,7 +129,7 @@ class OfflineTokenAnswer(msgspec.Struct, kw_only=True):
     """A token that the public keys alone verify."""
 
     token: str
-    expires_at: datetime
+    expires_at: Timestamp
 
 
 class ValidateOfflineRequest(msgspec.Struct, kw_only=True):
@@ -147,5 +146,5 @@ class OfflineAnswer(msgspec.Struct, kw_only=True):
     license_id: UUID
     hardware_id: str
     features: tuple[str, ...]
-    expires_at: datetime
+    expires_at: Timestamp
     revoked: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -10,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from api.schemas.admin import Email, MaxDevices
-from api.schemas.common import Features, Identifier, Name
+from api.schemas.common import Features, Identifier, Name, Timestamp
 from api.schemas.license import LicenseKey
 
 KeyHash = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
@@ -39,8 +38,8 @@ class Activated(msgspec.Struct, kw_only=True):
     device_name: str
     activations: int
     max_activations: int
-    issued_at: datetime
-    expires_at: datetime
+    issued_at: Timestamp
+    expires_at: Timestamp
     kid: str
     sig: str
 
@@ -94,7 +93,7 @@ class LicenseDevice(msgspec.Struct, kw_only=True):
 
     device_hash: str
     device_name: str | None
-    activated_at: datetime
+    activated_at: Timestamp
 
 
 class LicenseItem(msgspec.Struct, kw_only=True):
@@ -110,8 +109,8 @@ class LicenseItem(msgspec.Struct, kw_only=True):
     enabled: bool
     activations: int
     max_activations: int
-    created_at: datetime
-    expires_at: datetime | None
+    created_at: Timestamp
+    expires_at: Timestamp | None
     devices: list[LicenseDevice]
 
 

@@ -1,0 +1,43 @@
+"""Fixtures for all tests: a PostgreSQL cluster, a database each, the running service and its client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from api.services import Services
+from infra.postgres import Database
+from tests.support.client import Client
+from tests.support.cluster import Cluster
+from tests.support.service import running, settings_for
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as running_cluster:
+        yield running_cluster
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    fresh = cluster.new_database()
+    yield fresh
+    cluster.drop(fresh)
+
+
+@pytest.fixture
+async def service(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Services, Client]]:
+    async with running(settings_for(tmp_path), database) as parts:
+        yield parts
+
+
+@pytest.fixture
+def services(service: tuple[Services, Client]) -> Services:
+    return service[0]
+
+
+@pytest.fixture
+def client(service: tuple[Services, Client]) -> Client:
+    return service[1]

@@ -1,0 +1,56 @@
+"""A PostgreSQL for the whole test run, and a fresh migrated database for each test that asks."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from infra.embedded_postgres import EmbeddedPostgres
+from infra.migrations import migrate
+from infra.postgres import Database
+
+TEMPLATE = "lizenzserver_template"
+
+
+class Cluster:
+    """An embedded server in a temporary folder. Databases are clones of one that was migrated once."""
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="lizenzserver-test-")
+        self.server = EmbeddedPostgres(Path(self._folder.name))
+        self._numbers = count(1)
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        self._execute(SQL("CREATE DATABASE {}").format(Identifier(TEMPLATE)))
+        migrate(self._database(TEMPLATE))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stop()
+        self._folder.cleanup()
+
+    def new_database(self, *, migrated: bool = True) -> Database:
+        """Make a database of its own for one test."""
+        name = f"test_{next(self._numbers)}"
+        template = TEMPLATE if migrated else "template1"
+        self._execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        return self._database(name)
+
+    def drop(self, database: Database) -> None:
+        """Drop a database, whoever is connected."""
+        name = psycopg.conninfo.conninfo_to_dict(database.url)["dbname"]
+        self._execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(str(name))))
+
+    def _database(self, name: str) -> Database:
+        url = self.server.url(dbname=name)
+        return Database(url, url)
+
+    def _execute(self, statement: psycopg.sql.Composed) -> None:
+        with psycopg.connect(self.server.url(), autocommit=True) as connection:
+            connection.execute(statement)
