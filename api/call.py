@@ -27,6 +27,7 @@ DEFAULT_PER_MINUTE = 60
 DEFAULT_PER_HOUR = 1_000
 MAX_IDEMPOTENCY_KEY = 255
 
+
 @dataclass(slots=True)
 class Call:
     """A request after its credential, limits and body were checked."""
@@ -84,8 +85,7 @@ class Call:
         await self.count(f"license:{license_id}", DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
 
     async def execute(self, order: Order, render: Render, status: int = 200, *, needs_views: bool = False) -> Answer:
-        """Have an order carried out and answer with what `render` makes of it, or with the first answer to its
-        idempotency key.
+        """Have an order carried out; answer with what `render` makes of it, or as before to its idempotency key.
 
         Raises the domain's refusals, and IdempotencyKeyReused.
         """
@@ -114,4 +114,3 @@ class Call:
             seal=lambda body: vault.seal_answer(key, scope, b"%d\n%b" % (status, body)),
         )
         return keep, lambda sealed: vault.open_answer(key, scope, sealed)
-

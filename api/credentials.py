@@ -81,11 +81,8 @@ async def _by_api_key(request: web.Request, endpoint: Endpoint, services: Servic
     if not key:
         raise Unauthorized("An API key is needed in X-API-Key")
     view = services.api_keys.remembered(key)
-    if view is not None and not endpoint.checks_changes:
-        # What is remembered may have been revoked by another process a moment ago.
-        if await services.usage.is_current(view.key_id, view.position) is False:
-            view = None
-    if view is None:
+    # What is remembered may have been revoked by another process a moment ago.
+    if view is None or (not endpoint.checks_changes and await _has_changed(services, view)):
         view = await services.api_keys.read(key)
     if view is None or api_key.has_ended(view.expires_at, view.revoked_at, now):
         raise Unauthorized("The API key is not valid")
@@ -100,13 +97,19 @@ async def _by_api_key(request: web.Request, endpoint: Endpoint, services: Servic
     )
 
 
+async def _has_changed(services: Services, view: ApiKeyView) -> bool:
+    return await services.usage.is_current(view.key_id, view.position) is False
+
+
 async def _by_bearer(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
     del endpoint
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise InvalidToken("A token is needed in Authorization: Bearer")
     claims = services.tokens.verify(token.strip(), TokenKind.ACCESS, now)
-    return Credential(f"token:{claims.jti}", claims=claims, bucket=f"license:{claims.license_id}", per_minute=60, per_hour=1000)
+    return Credential(
+        f"token:{claims.jti}", claims=claims, bucket=f"license:{claims.license_id}", per_minute=60, per_hour=1000
+    )
 
 
 async def _by_admin_key(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:

@@ -6,9 +6,11 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from uuid import uuid4
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from api.endpoint import Dialect
 from api.errors import Unexpected, refuse
@@ -34,7 +36,7 @@ _EXPOSED = "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, Retry-After,
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def edge(services: Services) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def edge(services: Services) -> Middleware:
     """Make the one middleware of a service."""
     origins = frozenset(services.settings.cors_origins)
     access = access_logger()
@@ -78,7 +80,7 @@ async def _handled(request: web.Request, handler: Handler, request_id: str) -> w
     except web.HTTPNotFound:
         refusal = NotFound("There is no such route")
     except web.HTTPException as error:
-        if error.status < 400:
+        if error.status < HTTPStatus.BAD_REQUEST:
             raise
         refusal = Invalid(error.reason)
     except Exception:

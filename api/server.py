@@ -95,7 +95,4 @@ def application(service: Service, services: Services, version: str) -> web.Appli
 
 
 def _endpoint_routes(endpoints: Sequence[Endpoint], services: Services) -> list[web.RouteDef]:
-    return [
-        web.RouteDef(endpoint.method, endpoint.path, handler_of(endpoint, services), {})  # type: ignore[arg-type]
-        for endpoint in endpoints
-    ]
+    return [web.RouteDef(endpoint.method, endpoint.path, handler_of(endpoint, services), {}) for endpoint in endpoints]

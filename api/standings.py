@@ -18,7 +18,6 @@ from projections.standing import Standing
 from projections.verdicts import Key
 
 
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A device that wants to run, under these products."""

@@ -45,7 +45,9 @@ class AggregateCache:
     def catch_up(self, connection: Connection[Any]) -> None:
         """Apply the events since the last call to the aggregates in memory."""
         if self._position is None:
-            row = connection.execute("SELECT coalesce(max(notification_id), 0) AS head FROM licensing_events").fetchone()
+            row = connection.execute(
+                "SELECT coalesce(max(notification_id), 0) AS head FROM licensing_events"
+            ).fetchone()
             assert row is not None
             self._states.clear()
             self._position = row["head"]
@@ -101,7 +103,9 @@ class AggregateCache:
         self._devices = 0
 
     def _shrink(self, keep: int) -> None:
-        while len(self._states) > max(keep, MAX_AGGREGATES) or (self._devices > MAX_DEVICES and len(self._states) > keep):
+        while len(self._states) > max(keep, MAX_AGGREGATES) or (
+            self._devices > MAX_DEVICES and len(self._states) > keep
+        ):
             _, state = self._states.popitem(last=False)
             self._devices -= _size(state)
 

@@ -59,7 +59,8 @@ class LicensingApplication(Application[UUID]):
 
     def load(self, aggregate_id: UUID, version: int | None = None) -> Aggregate:
         """Rebuild an aggregate from the log. Raises the library's AggregateNotFoundError."""
-        return self.repository.get(aggregate_id, version=version, projector_func=fold)  # type: ignore[type-var,return-value]
+        state: Aggregate = self.repository.get(aggregate_id, version=version, projector_func=fold)
+        return state
 
 
 def fold(initial: Any, events: Iterable[Any]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -135,17 +134,17 @@ class Batch:
             s.idempotency and isinstance(self._results.get(id(s)), bytes) for s in self.submissions
         )
 
-    def finish(self, connection: Connection[Any]) -> list[tuple[IdempotentAnswer, datetime]]:
+    def finish(self, connection: Connection[Any]) -> list[IdempotentAnswer]:
         """Render what reads the views, and seal the answers that are kept."""
         for submission, outcome in self._outcomes:
             self._results[id(submission)] = submission.render(outcome, connection)
-        kept: list[tuple[IdempotentAnswer, datetime]] = []
+        kept: list[IdempotentAnswer] = []
         for submission in self.submissions:
             answer = self._results.get(id(submission))
             if submission.idempotency and isinstance(answer, bytes):
                 keep = submission.idempotency
                 sealed = keep.seal(answer)
-                kept.append((IdempotentAnswer(keep.scope_hash, keep.body_hash, sealed), submission.order.now))
+                kept.append(IdempotentAnswer(keep.scope_hash, keep.body_hash, sealed, submission.order.now))
         return kept
 
     def answers(self) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -31,7 +32,8 @@ EVENTS_TABLE = "licensing_events"
 class InlineViews(Protocol):
     """Writes the views of a batch of events on the connection that it is handed."""
 
-    def apply(self, connection: Connection[Any], events: Sequence[tuple[int, Recorded]]) -> None: ...
+    def apply(self, connection: Connection[Any], events: Sequence[tuple[int, Recorded]]) -> None:
+        """Write what the events, each with its position, change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,11 @@ class IdempotentAnswer:
     scope_hash: bytes
     body_hash: bytes
     answer_sealed: bytes
+    created_at: datetime
 
 
-Finish = Callable[[Connection[Any]], Sequence[tuple[IdempotentAnswer, Any]]]
-"""Called after the views are written, before the commit: gives the idempotency rows and their creation times."""
+Finish = Callable[[Connection[Any]], Sequence[IdempotentAnswer]]
+"""Called after the views are written, before the commit: gives the answers to keep."""
 
 _INSERT = f"""
     INSERT INTO {EVENTS_TABLE} (originator_id, originator_version, topic, state)
@@ -52,8 +55,9 @@ _INSERT = f"""
     RETURNING notification_id
 """  # noqa: S608 - the table's name is a constant
 
-_INSERT_ANSWER = """
-    INSERT INTO idempotency (scope_hash, body_hash, answer_sealed, created_at) VALUES (%s, %s, %s, %s)
+_KEEP_ANSWERS = """
+    INSERT INTO idempotency (scope_hash, body_hash, answer_sealed, created_at)
+    SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[], %s::timestamptz[])
     ON CONFLICT (scope_hash) DO UPDATE
         SET body_hash = excluded.body_hash, answer_sealed = excluded.answer_sealed, created_at = excluded.created_at
         WHERE idempotency.created_at <= excluded.created_at - interval '24 hours'
@@ -139,10 +143,8 @@ class LicensingRecorder(PostgresApplicationRecorder):
             connection.execute(self._begin)
             positions = self._insert(connection, stored_events)
             self._views.apply(connection, list(zip(positions, recorded, strict=True)))
-            for answer, created_at in finish(connection) if finish else ():
-                row = (answer.scope_hash, answer.body_hash, answer.answer_sealed, created_at)
-                if connection.execute(_INSERT_ANSWER, row).fetchone() is None:
-                    raise AnswerTaken
+            if finish is not None:
+                _keep(connection, finish(connection))
             connection.execute("COMMIT")
         except BaseException:
             if not connection.broken:
@@ -174,6 +176,19 @@ class LicensingRecorder(PostgresApplicationRecorder):
     def of_aggregates(self, connection: Connection[Any], ids: Sequence[UUID]) -> list[StoredEvent]:
         """Read all events of some aggregates in one round trip, ordered by aggregate and version."""
         return [_stored(row) for row in connection.execute(_OF_AGGREGATES, (list(ids),)).fetchall()]
+
+
+def _keep(connection: Connection[Any], answers: Sequence[IdempotentAnswer]) -> None:
+    if not answers:
+        return
+    columns = (
+        [answer.scope_hash for answer in answers],
+        [answer.body_hash for answer in answers],
+        [answer.answer_sealed for answer in answers],
+        [answer.created_at for answer in answers],
+    )
+    if len(connection.execute(_KEEP_ANSWERS, columns).fetchall()) < len(answers):
+        raise AnswerTaken
 
 
 def _stored(row: DictRow) -> StoredEvent:

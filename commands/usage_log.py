@@ -43,8 +43,11 @@ Checks = tuple[tuple[UUID, int], ...]
 class ChangeWatch(Protocol):
     """Knows which aggregates have changed; see projections.log_watch."""
 
-    def look(self, connection: Any) -> None: ...
-    def changed_since(self, aggregate_id: UUID, position: int) -> bool: ...
+    def look(self, connection: Any) -> None:
+        """Read what was committed since the last look."""
+
+    def changed_since(self, aggregate_id: UUID, position: int) -> bool:
+        """Tell whether the aggregate has an event after a position."""
 
 
 @dataclass(slots=True)
@@ -217,7 +220,9 @@ class UsageLog:
         connection.execute("ROLLBACK")
         if isinstance(error, psycopg.errors.LockNotAvailable):
             with self._connect_login() as login:
-                log.warning("ended %d stale sessions that held the usage lock", terminate_stale_holders(login, USAGE_LOCK))
+                log.warning(
+                    "ended %d stale sessions that held the usage lock", terminate_stale_holders(login, USAGE_LOCK)
+                )
         elif isinstance(error, psycopg.errors.CheckViolation):
             self._make_partitions(connection)
         else:

@@ -34,6 +34,10 @@ MAX_ATTEMPTS = 8
 """How often a batch is decided again after conflicts with other processes."""
 
 
+MAX_CONNECTIONS = 3
+"""How often a batch is tried over a new connection, or after ending a stuck session."""
+
+
 class _Waiting(NamedTuple):
     submission: Submission
     future: asyncio.Future[Any]
@@ -152,11 +156,11 @@ class GroupCommitWriter:
                     continue
             except psycopg.OperationalError as error:
                 self._aggregates.clear_failed()
-                if attempts <= 2 and self._recover(error):
+                if attempts < MAX_CONNECTIONS and self._recover(error):
                     continue
                 log.warning("the database can't take orders: %s", error)
                 return [ServiceUnavailable() for _ in submissions]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, only the order at fault may fail
                 self._aggregates.clear_failed()
                 if len(submissions) == 1:
                     return [error]
@@ -182,7 +186,7 @@ class GroupCommitWriter:
     def _save(self, connection: Connection[Any], batch: Batch) -> None:
         try:
             recordings = self._application.events.put(
-                batch.recorded,  # type: ignore[arg-type]  # Recorded satisfies the library's protocol
+                batch.recorded,
                 recorded=batch.recorded,
                 finish=batch.finish,
                 connection=connection,
@@ -209,7 +213,7 @@ class GroupCommitWriter:
         connection = self._connected()
         self._recorder.begin_locked(connection)
         try:
-            stored = [event for event in self._recorder.of_aggregates(connection, [first.originator_id])]
+            stored = self._recorder.of_aggregates(connection, [first.originator_id])
         finally:
             connection.execute("ROLLBACK")
         for event in stored:

@@ -46,9 +46,9 @@ class LicenseUpdated(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
     max_devices: int | UnsetType = UNSET
     features: tuple[str, ...] | UnsetType = UNSET
-    product: str | None | UnsetType = UNSET
-    edition: str | None | UnsetType = UNSET
-    expires_at: datetime | None | UnsetType = UNSET
+    product: str | UnsetType | None = UNSET
+    edition: str | UnsetType | None = UNSET
+    expires_at: datetime | UnsetType | None = UNSET
     floating: bool | UnsetType = UNSET
 
 

@@ -64,7 +64,7 @@ class License(msgspec.Struct, kw_only=True):
         return self.devices.get(device_digest(hardware_id))
 
 
-def evolve(license: License | None, event: Recorded) -> License:  # noqa: PLR0912 - one case a fact
+def evolve(license: License | None, event: Recorded) -> License:  # noqa: C901 - one case a fact
     """Apply an event in place and return the licence; the first event makes it.
 
     Raises ValueError for an event out of order: the log is wrong then, and nothing may be decided on it.

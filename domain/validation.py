@@ -20,24 +20,36 @@ class Terms(Protocol):
     """What the rules read of a licence; the aggregate and the read model both have it."""
 
     @property
-    def is_active(self) -> bool: ...
+    def is_active(self) -> bool:
+        """Whether the licence was not deactivated."""
+
     @property
-    def product(self) -> str | None: ...
+    def product(self) -> str | None:
+        """What the licence is for."""
+
     @property
-    def expires_at(self) -> datetime | None: ...
+    def expires_at(self) -> datetime | None:
+        """The last instant at which the licence is good; None is perpetual."""
+
     @property
-    def max_devices(self) -> int: ...
+    def max_devices(self) -> int:
+        """Seats allowed."""
+
     @property
-    def current_devices(self) -> int: ...
+    def current_devices(self) -> int:
+        """Seats in use."""
 
 
 class Claim(Protocol):
     """What a program asks: whether this device may run, perhaps under these products."""
 
     @property
-    def device_is_active(self) -> bool: ...
+    def device_is_active(self) -> bool:
+        """Whether the device holds a seat."""
+
     @property
-    def products(self) -> tuple[str, ...]: ...
+    def products(self) -> tuple[str, ...]:
+        """The products that the request and its API key name."""
 
 
 def has_expired(terms: Terms, now: datetime) -> bool:

@@ -58,7 +58,7 @@ _DEEPEST = 6
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def configure(format: Format, level: str, descriptor: int = 2) -> None:  # noqa: A002 - the setting's own name
+def configure(format: Format, level: str, descriptor: int = 2) -> None:
     """Send structlog's events and the standard library's log records to a file descriptor (default: stderr).
 
     `level`: debug, info, warning or error; what is below costs next to nothing. Call it once, before the first event:

@@ -34,7 +34,8 @@ from domain.identifiers import device_digest
 class EmailHashes(Protocol):
     """Opens a sealed e-mail and gives its lookup hash; None where the subject was erased."""
 
-    def email_hash(self, subject_id: UUID | None, email_sealed: bytes) -> bytes | None: ...
+    def email_hash(self, subject_id: UUID | None, email_sealed: bytes) -> bytes | None:
+        """Return the lookup hash of a sealed e-mail."""
 
 
 _ISSUE = """
@@ -57,7 +58,8 @@ _PUT_DEVICES = """
         AS new (license_id, device_digest, hardware_id, activation_id, activated_at, device_name_sealed, os_info_sealed)
     ON CONFLICT (license_id, device_digest) DO UPDATE SET
         activation_id = excluded.activation_id, is_active = true, activated_at = excluded.activated_at,
-        deactivated_at = NULL, device_name_sealed = excluded.device_name_sealed, os_info_sealed = excluded.os_info_sealed
+        deactivated_at = NULL, device_name_sealed = excluded.device_name_sealed,
+        os_info_sealed = excluded.os_info_sealed
 """
 
 _END_DEVICE = "UPDATE devices SET is_active = false, deactivated_at = %s WHERE license_id = %s AND device_digest = %s"
@@ -100,7 +102,7 @@ class _Run:
         self._seats: defaultdict[UUID, int] = defaultdict(int)
         self._activated: dict[tuple[UUID, bytes], tuple[Any, ...]] = {}
 
-    def add(self, position: int, event: Recorded) -> None:  # noqa: PLR0912, C901 - one case a fact
+    def add(self, position: int, event: Recorded) -> None:  # noqa: C901 - one case a fact
         license_id = event.originator_id
         match event.fact:
             case DeviceActivated(hardware_id=hardware_id, sealed=sealed):
@@ -192,9 +194,7 @@ class _Run:
             changed["email_hash"] = self._emails.email_hash(event.subject_id, fact.sealed["email"])
         if not changed:
             return
-        assignments: list[Composable] = [
-            SQL("{} = {}").format(Identifier(name), Placeholder(name)) for name in changed
-        ]
+        assignments: list[Composable] = [SQL("{} = {}").format(Identifier(name), Placeholder(name)) for name in changed]
         statement = SQL("UPDATE licenses SET {} WHERE license_id = %(license_id)s").format(SQL(", ").join(assignments))
         self._connection.execute(statement, {**changed, "license_id": event.originator_id})
 

@@ -104,7 +104,9 @@ async def page(connection: Any, wanted: LicenseFilter, *, offset: int, limit: in
     total = await count(connection, wanted)
     if offset >= total:
         return [], total
-    query = _SELECT + where + SQL(" ORDER BY l.position DESC OFFSET {} LIMIT {}").format(Literal(offset), Literal(limit))
+    query = (
+        _SELECT + where + SQL(" ORDER BY l.position DESC OFFSET {} LIMIT {}").format(Literal(offset), Literal(limit))
+    )
     cursor = await connection.execute(query)
     return [row_of(row) for row in await cursor.fetchall()], total
 

@@ -26,7 +26,9 @@ IDEMPOTENCY_LIFE = timedelta(hours=24)
 class Housekeeping:
     """Runs until it is cancelled. Any number of processes may do this at once."""
 
-    def __init__(self, pool: Any, clock: Clock, keyring: Keyring, retention_days: int, beat: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: Any, clock: Clock, keyring: Keyring, retention_days: int, beat: Callable[[], None]
+    ) -> None:
         self._pool = pool
         self._clock = clock
         self._keyring = keyring
@@ -43,7 +45,7 @@ class Housekeeping:
             except (psycopg.Error, PoolTimeout) as error:
                 log.warning("housekeeping waits for the database: %s", error)
             except (ClockFault, KeyringError) as error:
-                log.error("%s", error)
+                log.error("%s", error)  # noqa: TRY400 - the message says all, a traceback nothing more
             rounds += 1
             await asyncio.sleep(CLOCK_SECONDS)
 

@@ -72,7 +72,9 @@ async def activate(call: Call) -> Answer:
     try:
         return await call.execute(order, render, 201)
     except Refusal as refused:
-        if isinstance(refused, AlreadyActivated | DeviceLimitExceeded | LicenseInactive | LicenseExpired | ProductMismatch):
+        if isinstance(
+            refused, AlreadyActivated | DeviceLimitExceeded | LicenseInactive | LicenseExpired | ProductMismatch
+        ):
             await _note_failure(call, standing, body, refused)
         raise
 

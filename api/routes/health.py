@@ -35,8 +35,8 @@ async def readiness(services: Services) -> dict[str, Probe]:
     return {
         **await _database(services),
         "usage_log": Probe(
-            not usage.is_down and queued < MAX_QUEUED_ROWS,
-            None if not usage.is_down else f"{queued} rows wait for the database",
+            ok=not usage.is_down and queued < MAX_QUEUED_ROWS,
+            detail=f"{queued} rows wait for the database" if usage.is_down else None,
         ),
     }
 
@@ -47,11 +47,11 @@ async def _database(services: Services) -> dict[str, Probe]:
             cursor = await connection.execute("SELECT max(number) AS newest FROM schema_migrations")
             row = await cursor.fetchone()
     except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError):
-        return {"database": Probe(False, "can't be reached"), "migrations": Probe(False, "unknown")}
+        return {"database": Probe(ok=False, detail="can't be reached"), "migrations": Probe(ok=False, detail="unknown")}
     newest = row["newest"] if row else None
     expected = migrations()[-1].number
     behind = None if newest == expected else f"the schema is at {newest}, this program needs {expected}"
-    return {"database": Probe(True), "migrations": Probe(behind is None, behind)}
+    return {"database": Probe(ok=True), "migrations": Probe(ok=behind is None, detail=behind)}
 
 
 def routes(services: Services) -> list[web.RouteDef]:
@@ -64,7 +64,8 @@ def routes(services: Services) -> list[web.RouteDef]:
         probes = await readiness(services)
         good = all(probe.ok for probe in probes.values())
         checks: dict[str, Any] = {
-            name: {"ok": probe.ok} | ({"detail": probe.detail} if probe.detail else {}) for name, probe in probes.items()
+            name: {"ok": probe.ok} | ({"detail": probe.detail} if probe.detail else {})
+            for name, probe in probes.items()
         }
         return respond(answer(200 if good else 503, {"status": "ok" if good else "unavailable", "checks": checks}))
 

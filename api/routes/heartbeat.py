@@ -52,7 +52,9 @@ async def heartbeat(call: Call) -> Answer:
                 features=standing.features,
                 limits=Limits(**standing.limits),
             )
-            return answer(200, HeartbeatAnswer(server_time=call.now, next_heartbeat_seconds=NEXT_HEARTBEAT_SECONDS, license=state))
+            return answer(
+                200, HeartbeatAnswer(server_time=call.now, next_heartbeat_seconds=NEXT_HEARTBEAT_SECONDS, license=state)
+            )
     raise ServiceUnavailable
 
 

@@ -142,9 +142,7 @@ async def public_key(call: Call) -> Answer:
         for pair in pairs
     ]
     first = keys[0]
-    return answer(
-        200, PublicKey(alg=ALGORITHM, kid=first.kid, public_key=first.public_key, pem=first.pem, keys=keys)
-    )
+    return answer(200, PublicKey(alg=ALGORITHM, kid=first.kid, public_key=first.public_key, pem=first.pem, keys=keys))
 
 
 _PATH = "/licenses-api/v1"

@@ -76,9 +76,7 @@ async def _rotate(call: Call, used: Claims, new_jti: UUID, expires_at: datetime)
         )
         if cursor.rowcount == 1:
             return True
-        await connection.execute(
-            "UPDATE refresh_families SET current_jti = NULL WHERE family_id = %s", (used.family,)
-        )
+        await connection.execute("UPDATE refresh_families SET current_jti = NULL WHERE family_id = %s", (used.family,))
     return False
 
 

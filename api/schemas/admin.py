@@ -43,12 +43,12 @@ class UpdateRequest(msgspec.Struct, kw_only=True):
 
     max_devices: MaxDevices | UnsetType = UNSET
     is_active: bool | UnsetType = UNSET
-    expires_at: Timestamp | None | UnsetType = UNSET
+    expires_at: Timestamp | UnsetType | None = UNSET
     features: Features | UnsetType = UNSET
     metadata: JsonObject16K | UnsetType = UNSET
-    email: Email | None | UnsetType = UNSET
-    product: Name | None | UnsetType = UNSET
-    edition: Name | None | UnsetType = UNSET
+    email: Email | UnsetType | None = UNSET
+    product: Name | UnsetType | None = UNSET
+    edition: Name | UnsetType | None = UNSET
     floating: bool | UnsetType = UNSET
 
 

@@ -56,8 +56,8 @@ class ApiKeyRequest(msgspec.Struct, kw_only=True):
 
     client_name: ClientName
     allowed_endpoints: Annotated[list[EndpointPattern], Meta(max_length=100)] | UnsetType = UNSET
-    requests_per_minute: RequestsLimit | None | UnsetType = UNSET
-    requests_per_hour: RequestsLimit | None | UnsetType = UNSET
+    requests_per_minute: RequestsLimit | UnsetType | None = UNSET
+    requests_per_hour: RequestsLimit | UnsetType | None = UNSET
     product: Name | None = None
     expires_at: Timestamp | None = None
 

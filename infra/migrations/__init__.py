@@ -78,7 +78,8 @@ def _prepare(connection: Connection[Any], database: Database) -> None:
     try:
         connection.execute(SQL("GRANT {} TO {}").format(Identifier(SERVICE_ROLE), Identifier(str(login))))
     except psycopg.errors.InsufficientPrivilege as error:
-        msg = f"the login {login} must be a member of {SERVICE_ROLE}: as an administrator, GRANT {SERVICE_ROLE} TO {login}"
+        grant = f"GRANT {SERVICE_ROLE} TO {login}"
+        msg = f"the login {login} must be a member of {SERVICE_ROLE}: as an administrator, {grant}"
         if not _is_member(connection, str(login)):
             raise MigrationError(msg) from error
     connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(SCHEMA)))
@@ -129,7 +130,7 @@ def _check(applied: dict[int, str]) -> None:
 
 def _apply(connection: Connection[Any], step: Migration) -> None:
     with connection.transaction():
-        connection.execute(step.sql)  # type: ignore[arg-type]  # SQL from our own files
+        connection.execute(step.sql)
         connection.execute(
             "INSERT INTO schema_migrations (number, name, checksum) VALUES (%s, %s, %s)",
             (step.number, step.name, step.checksum),
