@@ -31,9 +31,12 @@ SINGLE_HEADERS = (
     "Idempotency-Key",
     "Content-Type",
     "Content-Length",
+    "Content-Encoding",
+    "Transfer-Encoding",
     "Host",
 )
 """Headers that must not come twice: which of two counts is what smugglers bet on."""
+_CODINGS = frozenset({"identity", "gzip", "deflate"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,13 @@ class InvalidClientOrAdminToken(Refusal):
     message = "invalid client/admin token"
 
 
-def check_single_headers(request: web.Request) -> None:
-    """Raise Invalid where a header that must be single came twice."""
+def check_headers(request: web.Request) -> None:
+    """Raise Invalid where a header that must be single came twice, or bodies are coded in ways that we don't read."""
     headers = request.headers
+    if headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Invalid(**{"Transfer-Encoding": "must be chunked or none"})
+    if headers.get("Content-Encoding", "identity").lower() not in _CODINGS:
+        raise Invalid(**{"Content-Encoding": "must be gzip, deflate or none"})
     for name in SINGLE_HEADERS:
         if name in headers and len(headers.getall(name)) > 1:
             raise Invalid(**{name: "must not be sent twice"})

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from uuid import uuid4
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Middleware
 
+from api.connections import AnswerUnreadable
 from api.endpoint import Dialect
 from api.errors import Unexpected, refuse
 from api.responses import REQUEST_ID, respond
@@ -22,6 +23,8 @@ from infra.logs import access_logger
 log = logging.getLogger(__name__)
 
 LICENSES_API = "/licenses-api/"
+SERVER = "lizenzserver"
+"""What the Server header says: versions of libraries are nobody's business."""
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -32,6 +35,8 @@ _CORS_HEADERS = {
     "Access-Control-Max-Age": "600",
 }
 _EXPOSED = "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, Retry-After, Idempotency-Replayed"
+
+_VERSIONS = frozenset({HttpVersion10, HttpVersion11})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,6 +59,7 @@ def edge(services: Services) -> Middleware:
         else:
             response = await _handled(request, handler, request_id)
         response.headers["X-Request-ID"] = request_id
+        response.headers["Server"] = SERVER
         if origin in origins:
             response.headers["Access-Control-Allow-Origin"] = origin or ""
             response.headers["Access-Control-Expose-Headers"] = _EXPOSED
@@ -68,11 +74,33 @@ def edge(services: Services) -> Middleware:
     return through
 
 
+def answer_unreadable(services: Services) -> AnswerUnreadable:
+    """Make the answer to what can't be parsed as HTTP, in the shape of the dialect that it seems to be meant for."""
+    access = access_logger()
+    metrics = services.metrics
+
+    def unreadable(beginning: bytes) -> web.Response:
+        request_id = uuid4().hex
+        dialect = Dialect.LICENSES_API if b" /licenses-api/" in beginning else Dialect.SERVICES
+        response = respond(refuse(dialect, None, Invalid(request="is not valid HTTP"), request_id))
+        response.headers["X-Request-ID"] = request_id
+        response.headers["Server"] = SERVER
+        metrics.request("ANY", "unreadable", response.status, 0.0)
+        access("ANY", "unreadable", response.status, 0.0, request_id)
+        return response
+
+    return unreadable
+
+
 async def _handled(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
     dialect = Dialect.LICENSES_API if request.path.startswith(LICENSES_API) else Dialect.SERVICES
     refusal: Refusal
     try:
+        if request.version not in _VERSIONS:
+            raise Invalid(request="must be HTTP/1.1")
         return await handler(request)
+    except Invalid as error:
+        refusal = error
     except web.HTTPMethodNotAllowed as error:
         refusal = MethodNotAllowed(tuple(sorted(error.allowed_methods)))
     except web.HTTPRequestEntityTooLarge:

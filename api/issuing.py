@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import msgspec
 
-from api.call import Call
 from api.schemas.admin import CreateRequest, LicenseAnswer
 from commands.orders import IssueLicenses, LicenseToIssue
 from domain.identifiers import KeyFormat, license_key_digest, new_license_key
 from domain.issuing import Terms
+from infra.subjects import Subjects
 from infra.vault import Vault
+
+if TYPE_CHECKING:
+    from api.call import Call
 
 
 class Wanted(msgspec.Struct, kw_only=True, frozen=True):
-    """A licence as either dialect asks for it. `customer_id` or `email` names the data subject."""
+    """A licence as either dialect or the command line asks for it. `customer_id` or `email` names the data subject.
+
+    `expires_in_days` or `expires_at` ends it; without both it is perpetual. A `license_key` or `license_id` that is
+    not given is made.
+    """
 
     customer_id: str | None
     email: str | None
     max_devices: int
     expires_in_days: int | None = None
+    expires_at: datetime | None = None
     features: tuple[str, ...] = ()
     is_test: bool = False
     metadata: dict[str, Any] = {}
@@ -31,6 +39,9 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True):
     edition: str | None = None
     floating: bool = False
     key_format: KeyFormat = "prefixed"
+    license_key: str | None = None
+    license_id: UUID | None = None
+    is_active: bool = True
 
     @classmethod
     def of(cls, request: CreateRequest) -> Wanted:
@@ -42,23 +53,30 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True):
 
 async def order_of(call: Call, wanted: Sequence[Wanted]) -> tuple[IssueLicenses, list[LicenseAnswer]]:
     """Make the order, and the answers that hold once it is carried out."""
-    subjects = call.services.subjects
+    services = call.services
+    async with services.pool.connection() as connection:
+        prepared = await prepare(services.vault, services.subjects, connection, wanted, call.now)
+    licenses = tuple(license for license, _ in prepared)
+    subject_ids = {license.subject_id for license in licenses}
+    # An address can be sealed under one subject's key only, so orders for several customers keep none.
+    cause = call.cause(IssueLicenses, subject_ids.pop() if len(subject_ids) == 1 else None)
+    return IssueLicenses(cause=cause, now=call.now, licenses=licenses), [shown for _, shown in prepared]
+
+
+async def prepare(
+    vault: Vault, subjects: Subjects, connection: Any, wanted: Sequence[Wanted], now: datetime
+) -> list[tuple[LicenseToIssue, LicenseAnswer]]:
+    """Make keys and subjects and seal what is personal; return each licence to issue with how it will be shown."""
     hashes = [subjects.lookup_hash(one.customer_id, one.email) for one in wanted]
-    async with call.services.pool.connection() as connection:
-        known = await subjects.ensure(connection, hashes)
-    prepared = [_prepare(call, one, known[lookup]) for one, lookup in zip(wanted, hashes, strict=True)]
-    order = IssueLicenses(
-        cause=call.cause(IssueLicenses, known[hashes[0]] if len(known) == 1 else None),
-        now=call.now,
-        licenses=tuple(license for license, _ in prepared),
+    known = await subjects.ensure(connection, hashes)
+    return [_prepare(vault, one, known[lookup], now) for one, lookup in zip(wanted, hashes, strict=True)]
+
+
+def _prepare(vault: Vault, wanted: Wanted, subject_id: UUID, now: datetime) -> tuple[LicenseToIssue, LicenseAnswer]:
+    key = wanted.license_key or new_license_key(wanted.key_format)
+    expires_at = (
+        now + timedelta(days=wanted.expires_in_days) if wanted.expires_in_days is not None else wanted.expires_at
     )
-    return order, [shown for _, shown in prepared]
-
-
-def _prepare(call: Call, wanted: Wanted, subject_id: UUID) -> tuple[LicenseToIssue, LicenseAnswer]:
-    key = new_license_key(wanted.key_format)
-    expires_at = call.now + timedelta(days=wanted.expires_in_days) if wanted.expires_in_days is not None else None
-    vault = call.services.vault
     terms = Terms(
         key_digest=license_key_digest(key),
         key_sealed=vault.seal_secret(key),
@@ -71,7 +89,7 @@ def _prepare(call: Call, wanted: Wanted, subject_id: UUID) -> tuple[LicenseToIss
         expires_at=expires_at,
         sealed=_sealed(vault, subject_id, wanted),
     )
-    license_id = uuid4()
+    license_id = wanted.license_id or uuid4()
     shown = LicenseAnswer(
         license_id=license_id,
         license_key=key,
@@ -82,14 +100,15 @@ def _prepare(call: Call, wanted: Wanted, subject_id: UUID) -> tuple[LicenseToIss
         max_devices=wanted.max_devices,
         current_devices=0,
         features=wanted.features,
-        is_active=True,
+        is_active=wanted.is_active,
         is_test=wanted.is_test,
         floating=wanted.floating,
-        created_at=call.now,
+        created_at=now,
         expires_at=expires_at,
         metadata=wanted.metadata,
     )
-    return LicenseToIssue(license_id=license_id, subject_id=subject_id, terms=terms), shown
+    license = LicenseToIssue(license_id=license_id, subject_id=subject_id, terms=terms, is_active=wanted.is_active)
+    return license, shown
 
 
 def _sealed(vault: Vault, subject_id: UUID, wanted: Wanted) -> dict[str, bytes]:

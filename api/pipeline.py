@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
-from aiohttp import web
+from aiohttp import StreamReader, web
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from api.body import decode_object, decode_query, to_struct
 from api.call import Call
-from api.credentials import Credential, check_single_headers, identify
+from api.credentials import Credential, check_headers, identify
 from api.endpoint import Auth, Endpoint
 from api.errors import refuse
 from api.rate_limits import UNLIMITED
@@ -21,6 +22,9 @@ from api.services import Services
 from domain.errors import Invalid, PayloadTooLarge, Refusal, ServiceUnavailable
 
 log = logging.getLogger(__name__)
+
+BODY_SECONDS = 30.0
+"""How long a body may take to arrive."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -65,7 +69,7 @@ def _forwarded(request: web.Request) -> str | None:
 
 async def _answer(call: Call) -> Answer:
     endpoint, request = call.endpoint, call.request
-    check_single_headers(request)
+    check_headers(request)
     call.credential = await identify(request, endpoint, call.services, call.now)
     if endpoint.counts_requests:
         await _count(call)
@@ -99,9 +103,23 @@ async def _read(request: web.Request, limit: int) -> bytes:
     """Read the body, but no more than may be: what is over the limit, compressed or not, is never held."""
     if (request.content_length or 0) > limit:
         raise PayloadTooLarge(limit_bytes=limit)
-    raw = await request.content.read(limit + 1)
-    while raw and len(raw) <= limit and not request.content.at_eof():
-        more = await request.content.read(limit + 1 - len(raw))
+    try:
+        if request.content.is_eof():  # It came together with the headers, as most do.
+            return await _read_up_to(request.content, limit)
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read_up_to(request.content, limit)
+    except TimeoutError:
+        raise Invalid(body=f"did not arrive within {BODY_SECONDS:g} seconds") from None
+    except ConnectionError:
+        raise Invalid(body="ended too early") from None
+    except web.RequestPayloadError:
+        raise Invalid(body="is not encoded as its headers say") from None
+
+
+async def _read_up_to(content: StreamReader, limit: int) -> bytes:
+    raw = await content.read(limit + 1)
+    while raw and len(raw) <= limit and not content.at_eof():
+        more = await content.read(limit + 1 - len(raw))
         if not more:
             break
         raw += more

@@ -25,6 +25,7 @@ from infra.settings import Settings
 from infra.subjects import Subjects
 from infra.tokens import Tokens
 from infra.vault import Vault
+from projections.license_keys import LicenseKeys
 from projections.log_watch import LogWatch
 from projections.verdicts import StandingCache
 
@@ -43,6 +44,7 @@ class Services:
     usage: UsageLog
     watch: LogWatch
     standings: StandingCache
+    license_keys: LicenseKeys
     api_keys: ApiKeys
     admins: NamedAdmins
     vault: Vault

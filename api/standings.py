@@ -14,6 +14,7 @@ from domain.errors import LicenseNotFound
 from domain.identifiers import device_digest
 from infra.vault import Vault
 from projections import standing as standings
+from projections.license_keys import KeyedLicense
 from projections.standing import Standing
 from projections.verdicts import Key
 
@@ -43,6 +44,22 @@ async def read_by_key(call: Call, key_digest: bytes, hardware_id: str) -> tuple[
             found = await standings.by_key(connection, key_digest, digest, services.clock.monotonic())
         _keep(call, key, found)
     return key, found
+
+
+async def license_of_key(call: Call, key_digest: bytes) -> KeyedLicense | None:
+    """Return the licence that a key names, its subject's data key in memory."""
+    services = call.services
+    known = services.license_keys.remembered(key_digest)
+    if known is not None and services.vault.knows(known.subject_id):
+        return known
+    async with services.pool.connection() as connection:
+        found = await services.license_keys.find(connection, key_digest)
+    if found is None:
+        return None
+    keyed, wrapped_key = found
+    if wrapped_key is not None:
+        services.vault.remember(keyed.subject_id, bytes(wrapped_key))
+    return keyed
 
 
 async def read_by_id(call: Call, license_id: UUID, hardware_id: str) -> tuple[Key, Standing | None]:
@@ -115,7 +132,7 @@ def count_miss(call: Call) -> LicenseNotFound:
 
 def known_line(  # noqa: PLR0913 - what a row says
     call: Call,
-    standing: Standing,
+    standing: Standing | KeyedLicense,
     type: UsageType,
     operation: Operation,
     hardware_id: str,
@@ -128,6 +145,7 @@ def known_line(  # noqa: PLR0913 - what a row says
     """Encode the usage row of a request about a licence that exists."""
     origin = call.origin
     api_key = call.credential.api_key
+    os_info_sealed = standing.os_info_sealed if isinstance(standing, Standing) else None
     return usage_line(
         occurred_at=call.now,
         type=type,
@@ -141,7 +159,7 @@ def known_line(  # noqa: PLR0913 - what a row says
         client_time=client_time,
         country=origin.country,
         network=origin.network_hash,
-        details_sealed=call.services.usage_details.seal(standing.subject_id, call.address, standing.os_info_sealed)
+        details_sealed=call.services.usage_details.seal(standing.subject_id, call.address, os_info_sealed)
         if call.services.vault.knows(standing.subject_id)
         else None,
         session_sealed=session_sealed,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from eventsourcing.persistence import StoredEvent
+from eventsourcing.persistence import Mapper, StoredEvent
 
 from api.credential_store import ApiKeys, NamedAdmins
 from api.metrics import Metrics
@@ -15,51 +15,20 @@ from api.rate_limits import MemoryRateLimiter, RateLimiter
 from api.services import Services
 from api.shared_rate_limits import RedisRateLimiter
 from api.usage_details import UsageDetails
-from commands.application import LicensingApplication
+from cli.core import compose_core
 from commands.usage_log import UsageLog
 from commands.writer import GroupCommitWriter
 from domain.facts import Recorded
 from infra.clock import Clock
 from infra.first_start import Credentials
-from infra.keyring import Keyring
 from infra.network import ClientAddress, Networks
 from infra.postgres import Database
-from infra.settings import Secret, Settings
-from infra.subjects import SealedEmails, Subjects
+from infra.settings import Settings
+from infra.subjects import Subjects
 from infra.tokens import Tokens
-from infra.vault import Vault
-from projections.inline_views import InlineViews
+from projections.license_keys import LicenseKeys
 from projections.log_watch import LogWatch
 from projections.verdicts import StandingCache
-
-
-class ForeignDatabase(Exception):
-    """The database was filled under another service key; the message says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Core:
-    """What commands of the command line need too: database, keys, vault, the event-sourcing application."""
-
-    database: Database
-    keyring: Keyring
-    vault: Vault
-    application: LicensingApplication
-
-
-def open_keyring(settings: Settings) -> Keyring:
-    """Open the keys, from settings or from the data folder. Raises KeyringError."""
-    return Keyring.open(settings.data_dir / "keys", _text(settings.service_key), _text(settings.signing_keys))
-
-
-def compose_core(settings: Settings, database: Database) -> Core:
-    """Put together what does not need an event loop. Raises ForeignDatabase."""
-    keyring = open_keyring(settings)
-    _check_identity(database, keyring)
-    vault = Vault(keyring.derive("vault"), keyring.derive("lookup"))
-    views = InlineViews(SealedEmails(vault, database.connect))
-    application = LicensingApplication(database.conninfo("lizenzserver-log"), views)
-    return Core(database, keyring, vault, application)
 
 
 @asynccontextmanager
@@ -73,7 +42,7 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
     limiter = _limiter(settings, metrics)
     address_limiter = _limiter(settings, metrics)
     writer = GroupCommitWriter(core.application, database.connect, database.connect_login)
-    usage = UsageLog(database.connect, database.connect_login, watch, settings.usage_wait_ms / 1000)
+    usage = UsageLog(database.connect_async, database.connect_login, watch, settings.usage_wait_ms / 1000)
     services = Services(
         settings=settings,
         secrets=secrets,
@@ -83,6 +52,7 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         usage=usage,
         watch=watch,
         standings=StandingCache(watch),
+        license_keys=LicenseKeys(),
         api_keys=ApiKeys(pool, watch),
         admins=NamedAdmins(pool),
         vault=core.vault,
@@ -95,7 +65,7 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         networks=Networks(core.vault.lookup_hash),  # type: ignore[arg-type]  # its kinds are among the vault's
         client_address=ClientAddress(settings.trusted_proxies),
         metrics=metrics,
-        decode_event=_decoder(core.application),
+        decode_event=_decoder(core.application.mapper),
     )
     _register_gauges(services)
     await pool.open()
@@ -124,8 +94,7 @@ def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter:
     return RedisRateLimiter(settings.redis_url.reveal(), on_fallback)
 
 
-def _decoder(application: LicensingApplication) -> Any:
-    mapper = application.mapper
+def _decoder(mapper: Mapper[UUID]) -> Any:
 
     def decode(row: dict[str, Any]) -> Recorded:
         stored = StoredEvent(row["originator_id"], row["originator_version"], row["topic"], bytes(row["state"]))
@@ -133,21 +102,6 @@ def _decoder(application: LicensingApplication) -> Any:
         return event
 
     return decode
-
-
-def _check_identity(database: Database, keyring: Keyring) -> None:
-    with database.connect() as connection:
-        connection.execute(
-            "INSERT INTO service_identity (key_fingerprint) VALUES (%s) ON CONFLICT DO NOTHING", (keyring.fingerprint,)
-        )
-        row = connection.execute("SELECT key_fingerprint FROM service_identity").fetchone()
-    assert row is not None
-    if row["key_fingerprint"] != keyring.fingerprint:
-        msg = (
-            "this database was filled under another service key: use the data folder it was started with,"
-            " or give that key in SERVICE_KEY"
-        )
-        raise ForeignDatabase(msg)
 
 
 def _register_gauges(services: Services) -> None:
@@ -164,7 +118,3 @@ def _register_gauges(services: Services) -> None:
     gauge("standings_cached", "Standings in memory", lambda: len(services.standings))
     gauge("log_position", "Position up to which this process has seen the event log", lambda: services.watch.position)
     gauge("clock_offset_seconds", "Correction of this machine's clock", lambda: services.clock.offset.total_seconds())
-
-
-def _text(secret: Secret | None) -> str | None:
-    return secret.reveal() if secret is not None else None

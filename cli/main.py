@@ -1,39 +1,65 @@
-"""`lizenzserver`: the command line."""
+"""`lizenzserver`: the command line. Each command group is a file; heavy parts are imported when a command runs."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cli import admins, demo_command, keys, licenses, migrate_command, serve_command
+from cli.errors import explain
+from cli.output import fail
+from cli.teaching import WithSettings
+from cli.version import VERSION
+
+
+def build() -> typer.Typer:
+    """Put the commands together."""
+    app = typer.Typer(
+        cls=WithSettings,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_about)
+    for group in (serve_command, migrate_command, keys, licenses, admins, demo_command):
+        group.register(app)
+    return app
 
 
 def main() -> None:
-    """Run the command line."""
-    import asyncio
-    import os
-    from pathlib import Path
+    """Run the command that this process was started with."""
+    # Both signals unwind what a command has begun, such as an embedded server that was started for it.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    run(sys.argv[1:])
 
-    import uvloop
 
-    from cli.serve import chosen, serve
-    from infra import logs
-    from infra.embedded_postgres import EmbeddedPostgres
-    from infra.first_start import ensure_credentials
-    from infra.migrations import migrate
-    from infra.postgres import Database
-    from infra.settings import load_settings
+def run(arguments: Sequence[str]) -> None:
+    """Run a command; leave with 0, with 1 after one line on stderr that says what went wrong, with 2 for wrong usage."""
+    try:
+        build()(args=list(arguments), prog_name="lizenzserver")
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        fail(line)
+        sys.exit(1)
 
-    settings = load_settings(os.environ, Path(".env"))
-    logs.configure(settings.log_format, settings.log_level)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    if settings.database_url is None:
-        pg = EmbeddedPostgres(settings.data_dir)
-        pg.start()
-        database = Database(pg.url(), pg.url())
-    else:
-        database = Database(settings.database_url.reveal(), settings.database_owner_url.reveal())
-    migrate(database, print)
-    secrets = ensure_credentials(settings, settings.data_dir)
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(serve(settings, database, secrets, chosen(None, single_port=False, settings=settings), lambda: print("ready", flush=True)))
-    if settings.database_url is None:
-        pg.stop()
-    sys.exit(0)
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+    if wanted:
+        typer.echo(f"lizenzserver {VERSION}")
+        raise typer.Exit
+
+
+def _about(
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,  # noqa: FBT002
+) -> None:
+    """A self-hosted licensing service: every activation is an immutable event, all else follows from it."""  # noqa: D401

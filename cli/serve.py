@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import ssl
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
 
+from api.connections import Runner
+from api.edge import answer_unreadable
 from api.server import SERVICES, Service, all_in_one, application
 from api.services import Services
 from cli.composition import running_services
+from cli.listening import port_taken
+from cli.signals import StopRequest
+from cli.version import VERSION
 from infra.first_start import Credentials
 from infra.postgres import Database
 from infra.settings import Settings
@@ -21,11 +25,8 @@ from workers.housekeeping import Housekeeping
 
 log = logging.getLogger(__name__)
 
-VERSION = "0.1.0"
 SHUTDOWN_SECONDS = 10.0
 """How long requests that are under way may take once a signal has come."""
-
-KEEPALIVE_SECONDS = 30.0
 
 
 def chosen(name: str | None, *, single_port: bool, settings: Settings) -> list[tuple[Service, int]]:
@@ -37,44 +38,54 @@ def chosen(name: str | None, *, single_port: bool, settings: Settings) -> list[t
     ]
 
 
-async def serve(
+async def serve(  # noqa: PLR0913, PLR0917 - what it serves, with what, and whom it tells
     settings: Settings,
     database: Database,
     secrets: Credentials,
     services_and_ports: Sequence[tuple[Service, int]],
     on_ready: Callable[[], None],
+    stop: StopRequest | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way. `on_ready` is called once all ports answer."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running_services(settings, database, secrets) as services:
-        runners = [await _start(settings, services, service, port) for service, port in services_and_ports]
+    """Serve until SIGTERM or SIGINT, then finish what is under way. `on_ready` is called once all ports answer.
+
+    The handlers of the signals are those of `stop` where it is given. Raises Failure where a port can't be had.
+    """
+    async with AsyncExitStack() as held:
+        stopping = (stop or held.enter_context(StopRequest())).as_event()
+        services = await held.enter_async_context(running_services(settings, database, secrets))
+        runners: list[web.AppRunner] = []
+        held.push_async_callback(_clean_up, runners)
+        for service, port in services_and_ports:
+            await _start(settings, services, service, port, runners)
         keeper = asyncio.create_task(_housekeeping(services).run())
-        try:
-            on_ready()
-            await stop.wait()
-            log.info("stopping: finishing requests that are under way")
-        finally:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
-            await asyncio.gather(*(runner.cleanup() for runner in runners))
+        held.push_async_callback(_cancel, keeper)
+        on_ready()
+        await stopping.wait()
+        log.info("stopping: finishing requests that are under way")
 
 
-async def _start(settings: Settings, services: Services, service: Service, port: int) -> web.AppRunner:
-    runner = web.AppRunner(
-        application(service, services, VERSION),
-        access_log=None,
-        shutdown_timeout=SHUTDOWN_SECONDS,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        handle_signals=False,
-    )
+async def _clean_up(runners: Sequence[web.AppRunner]) -> None:
+    await asyncio.gather(*(runner.cleanup() for runner in runners))
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _start(
+    settings: Settings, services: Services, service: Service, port: int, runners: list[web.AppRunner]
+) -> None:
+    app = application(service, services, VERSION)
+    runner = Runner(app, answer_unreadable(services), shutdown_seconds=SHUTDOWN_SECONDS)
+    runners.append(runner)
     await runner.setup()
     site = web.TCPSite(runner, settings.host, port, ssl_context=_tls(settings), backlog=1024)
-    await site.start()
-    return runner
+    try:
+        await site.start()
+    except OSError as error:
+        raise port_taken(settings.host, port, service.name, error) from None
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -50,6 +50,7 @@ class AggregateCache:
             ).fetchone()
             assert row is not None
             self._states.clear()
+            self._devices = 0
             self._position = row["head"]
             return
         tail = self._recorder.tail(connection, self._position, MAX_TAIL)
@@ -61,12 +62,13 @@ class AggregateCache:
             self._position = position
             state = self._states.get(stored.originator_id)  # type: ignore[arg-type]
             if state is not None and stored.originator_version == state.version + 1:
-                self._states[stored.originator_id] = evolve(state, self._mapper.to_domain_event(stored))  # type: ignore[arg-type,index]
+                self._evolve(self._mapper.to_domain_event(stored))
 
     def load(self, connection: Connection[Any], ids: Iterable[UUID]) -> None:
         """Bring the aggregates with these ids into memory, all missing ones in one round trip."""
+        wanted = list(ids)
         missing: list[UUID] = []
-        for aggregate_id in ids:
+        for aggregate_id in wanted:
             if aggregate_id in self._states:
                 self._states.move_to_end(aggregate_id)
             else:
@@ -74,15 +76,14 @@ class AggregateCache:
         if not missing:
             return
         for stored in self._recorder.of_aggregates(connection, missing):
-            event: Any = self._mapper.to_domain_event(stored)
-            self._states[event.originator_id] = evolve(self._states.get(event.originator_id), event)
-        self._devices += sum(_size(self._states.get(aggregate_id)) for aggregate_id in missing)
-        self._shrink(keep=len(missing))
+            self._evolve(self._mapper.to_domain_event(stored))
+        # All that are wanted stand at the end now.
+        self._shrink(keep=len(wanted))
 
     def apply(self, event: Recorded) -> None:
         """Apply an event that is about to be saved."""
         self._touched.add(event.originator_id)
-        self._states[event.originator_id] = evolve(self._states.get(event.originator_id), event)
+        self._evolve(event)
 
     def saved(self, positions: Sequence[int]) -> None:
         """Note that what was applied is in the log."""
@@ -92,7 +93,7 @@ class AggregateCache:
     def clear_failed(self) -> None:
         """Forget the aggregates that events were applied to which are not in the log."""
         for aggregate_id in self._touched:
-            self._states.pop(aggregate_id, None)
+            self._devices -= _size(self._states.pop(aggregate_id, None))
         self._touched.clear()
 
     def clear(self) -> None:
@@ -101,6 +102,13 @@ class AggregateCache:
         self._touched.clear()
         self._position = None
         self._devices = 0
+
+    def _evolve(self, event: Any) -> None:
+        state = self._states.get(event.originator_id)
+        before = _size(state)
+        state = evolve(state, event)
+        self._states[event.originator_id] = state
+        self._devices += _size(state) - before
 
     def _shrink(self, keep: int) -> None:
         while len(self._states) > max(keep, MAX_AGGREGATES) or (
@@ -111,4 +119,6 @@ class AggregateCache:
 
 
 def _size(state: Aggregate | None) -> int:
+    if state is None:
+        return 0
     return 1 + len(state.devices) if isinstance(state, License) else 1

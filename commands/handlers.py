@@ -45,7 +45,7 @@ def _license(states: States, license_id: UUID) -> License:
 
 def _issue(order: IssueLicenses, states: States) -> Decided:
     return [
-        (new.license_id, new.subject_id, issuing.issue(new.terms))
+        (new.license_id, new.subject_id, issuing.issue(new.terms, is_active=new.is_active))
         for new in order.licenses
         if states.get(new.license_id) is None
     ]

@@ -21,11 +21,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LicenseToIssue:
-    """One licence of an IssueLicenses order. Ids are made by whoever orders, so that a repeat is recognised."""
+    """One licence of an IssueLicenses order. Ids are made by whoever orders, so that a repeat is recognised.
+
+    One that is not active is revoked from the start, as when it comes from another licence server.
+    """
 
     license_id: UUID
     subject_id: UUID
     terms: Terms
+    is_active: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ rights than the service has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -164,9 +165,15 @@ class LicensingRecorder(PostgresApplicationRecorder):
         rows = connection.execute(_INSERT, columns).fetchall()
         return [row["notification_id"] for row in rows]
 
-    def begin_locked(self, connection: Connection[Any]) -> None:
-        """Begin a transaction that holds the lock: what it reads is after every commit that may still be under way."""
-        connection.execute(self._begin)
+    @contextmanager
+    def locked(self, connection: Connection[Any]) -> Iterator[None]:
+        """Hold the lock for a transaction that only reads: it sees every commit that may still have been under way."""
+        try:
+            connection.execute(self._begin)
+            yield
+        finally:
+            if not connection.broken:
+                connection.execute("ROLLBACK")
 
     def tail(self, connection: Connection[Any], after: int, limit: int) -> list[tuple[int, StoredEvent]]:
         """Read up to `limit` events after a position, in order."""

@@ -1,40 +1,35 @@
-"""The usage log's writer: one thread, one COPY a round, and the check that keeps cached standings honest.
+"""The usage log's writer: one COPY a round, and the check that keeps cached standings honest.
 
-A request adds its row to the round that is gathering and awaits that round's one future. Before the rows are stored
-the thread reads what the event log has changed; rows that rest on a changed standing are handed back instead, and
-their requests decide again. So an answer reflects every change that was committed before its request came.
+A request adds its row to the round that is gathering and awaits that round's one future. In the round trip that
+stores the rows, the log's changes are read first; rows that rest on a changed standing are handed back instead of
+stored, and their requests decide again. So an answer reflects every change that was committed before its request came.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 
 from commands.recorder import terminate_stale_holders
-from commands.usage_row import COLUMNS
+from commands.usage_connection import USAGE_LOCK, Change, UsageConnection
 
 log = logging.getLogger(__name__)
-
-USAGE_LOCK = 0x6C697A_757367
-"""Key of the advisory lock that makes ids commit order ('liz', 'usg'): a reader that pages by id skips nothing."""
 
 MAX_QUEUED_ROWS = 200_000
 """Rows that wait while the database is away; the oldest are dropped first, and counted."""
 
 RECONNECT_SECONDS = 0.25
-
-_BEGIN = f"BEGIN; SET LOCAL lock_timeout = '3s'; SELECT pg_advisory_xact_lock({USAGE_LOCK})"
-_COPY = f"COPY usage ({', '.join(COLUMNS)}) FROM STDIN"
-
+STOP_SECONDS = 5.0
+"""How long the last rows may take to be stored when the process ends."""
 
 Checks = tuple[tuple[UUID, int], ...]
 """Aggregates that a row rests on, each with the log position at which it was read."""
@@ -43,8 +38,11 @@ Checks = tuple[tuple[UUID, int], ...]
 class ChangeWatch(Protocol):
     """Knows which aggregates have changed; see projections.log_watch."""
 
-    def look(self, connection: Any) -> None:
-        """Read what was committed since the last look."""
+    def query(self) -> str:
+        """Return the SQL that selects (position, aggregate id) of what was committed since the last time."""
+
+    def learn(self, changes: Sequence[Change]) -> None:
+        """Take note of what the query gave."""
 
     def changed_since(self, aggregate_id: UUID, position: int) -> bool:
         """Tell whether the aggregate has an event after a position."""
@@ -82,13 +80,18 @@ class _Round:
         self.future = future
         self.timer = timer
 
+    def resolve(self, stale: frozenset[int] | None) -> None:
+        self.timer.cancel()
+        if not self.future.done():
+            self.future.set_result(stale)
+
 
 class UsageLog:
-    """Owns the usage thread and its connection."""
+    """Owns a task and its connection. All of it runs on one event loop, and is used from there only."""
 
     def __init__(
         self,
-        connect: Callable[[], Connection[Any]],
+        connect: Callable[[], Awaitable[AsyncConnection[Any]]],
         connect_login: Callable[[], Connection[Any]],
         watch: ChangeWatch,
         wait_seconds: float = 0.25,
@@ -98,39 +101,41 @@ class UsageLog:
         self._watch = watch
         self._wait_seconds = wait_seconds
         self._gathering: _Round | None = None
-        self._wake = threading.Condition()
-        self._stopping = False
         self._queued: list[bytes] = []
-        self._connection: Connection[Any] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._connection: UsageConnection | None = None
+        self._task: asyncio.Task[None] | None = None
         self.is_down = False
         self.stats = UsageStats()
 
     def start(self) -> None:
-        """Start the thread. Call it with a running event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        """Start the task. Call it with a running event loop."""
+        self._task = asyncio.create_task(self._run(), name="usage log")
 
     async def stop(self) -> None:
-        """Store what is queued, if the database lets us, then end the thread."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+        """Store what is queued, if the database lets us in five seconds, then end the task."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=STOP_SECONDS)
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self.stats.dropped += len(self._queued)
+        if self._connection is not None:
+            await self._connection.close()
 
     def append(self, checks: Checks, line: bytes) -> tuple[RoundFuture, int]:
         """Add a row that rests on what `checks` names; return the round's future and the row's index.
 
         An empty line stores nothing and only asks whether something has changed.
         """
-        with self._wake:
-            if self._gathering is None:
-                self._gathering = self._new_round()
-                self._wake.notify()
-            round_ = self._gathering
-            round_.entries.append((checks, line))
+        round_ = self._gathering
+        if round_ is None:
+            round_ = self._gathering = self._new_round()
+            self._wake.set()
+        round_.entries.append((checks, line))
         return round_.future, len(round_.entries) - 1
 
     async def is_current(self, aggregate_id: UUID, position: int) -> bool | None:
@@ -141,45 +146,37 @@ class UsageLog:
 
     def queued(self) -> int:
         """Rows that wait to be stored."""
-        gathering = self._gathering
-        return len(self._queued) + (len(gathering.entries) if gathering else 0)
+        return len(self._queued) + (len(self._gathering.entries) if self._gathering else 0)
 
     def _new_round(self) -> _Round:
-        assert self._loop is not None
-        future = RoundFuture(loop=self._loop)
-        timer = self._loop.call_later(self._wait_seconds, self._give_up, future)
-        return _Round(future, timer)
+        loop = asyncio.get_running_loop()
+        future = RoundFuture(loop=loop)
+        return _Round(future, loop.call_later(self._wait_seconds, self._give_up, future))
 
     def _give_up(self, future: RoundFuture) -> None:
         if not future.done():
             self.stats.timeouts += 1
             future.set_result(None)
 
-    # The thread.
-
-    def _run(self) -> None:
-        while True:
-            with self._wake:
-                while self._gathering is None and not self._stopping:
-                    self._wake.wait(RECONNECT_SECONDS if self._queued else None)
-                    if self._queued:
-                        break
-                round_, self._gathering = self._gathering, None
-            if round_ is None and not self._queued:
-                break
-            self._carry_out(round_)
+    async def _run(self) -> None:
+        while not (self._stopping and self._gathering is None and not self._queued):
+            if self._gathering is None and not self._stopping:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), RECONNECT_SECONDS if self._queued else None)
+            self._wake.clear()
+            round_, self._gathering = self._gathering, None
+            if round_ is not None or self._queued:
+                await self._carry_out(round_)
             if self._stopping and self.is_down:
-                self.stats.dropped += len(self._queued)
-                break
-        if self._connection is not None:
-            self._connection.close()
+                return
 
-    def _carry_out(self, round_: _Round | None) -> None:
+    async def _carry_out(self, round_: _Round | None) -> None:
         entries = round_.entries if round_ else []
         stale: frozenset[int] | None = None
-        try:
-            connection = self._connected()
-            self._watch.look(connection)
+
+        def lines(changes: list[Change]) -> list[bytes]:
+            nonlocal stale
+            self._watch.learn(changes)
             changed = self._watch.changed_since
             stale = frozenset(
                 index
@@ -187,52 +184,49 @@ class UsageLog:
                 if any(changed(aggregate_id, position) for aggregate_id, position in checks)
             )
             self._queued.extend(line for index, (_, line) in enumerate(entries) if line and index not in stale)
-            entries = []
-            self._store(connection)
+            return self._queued
+
+        try:
+            connection = await self._connected()
+            store = bool(self._queued) or any(line for _, line in entries)
+            stored = await connection.round(self._watch.query(), lines, store=store)
+            self.stats.rows += len(stored)
+            self.stats.rounds += 1
+            self._queued = []
             self.is_down = False
-        except psycopg.Error as error:
-            self._failed(error)
-            self._queued.extend(line for _, line in entries if line)
+        except (psycopg.Error, OSError) as error:
+            await self._failed(error)
+            if stale is None:
+                self._queued.extend(line for _, line in entries if line)
             self._bound()
         if round_ is not None:
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(_resolve, round_, None if self.is_down else stale)
+            round_.resolve(None if self.is_down else stale)
 
-    def _store(self, connection: Connection[Any]) -> None:
-        if not self._queued:
-            return
-        connection.execute(_BEGIN)
-        with connection.cursor().copy(_COPY) as copy:
-            copy.write(b"".join(self._queued))
-        connection.execute("COMMIT")
-        self.stats.rows += len(self._queued)
-        self.stats.rounds += 1
-        self._queued.clear()
-
-    def _failed(self, error: psycopg.Error) -> None:
-        connection = self._connection
-        if connection is None or connection.broken:
+    async def _failed(self, error: Exception) -> None:
+        first_line = str(error).splitlines()[0] if str(error) else repr(error)
+        if self._connection is None or not self._connection.is_open:
+            if not self.is_down:
+                log.warning("usage rows wait, the database is away: %s", first_line)
             self.stats.reconnects += 1
             self.is_down = True
-            log.warning("usage rows wait, the database is away: %s", str(error).splitlines()[0])
-            self._connection = None
-            return
-        connection.execute("ROLLBACK")
-        if isinstance(error, psycopg.errors.LockNotAvailable):
-            with self._connect_login() as login:
-                log.warning(
-                    "ended %d stale sessions that held the usage lock", terminate_stale_holders(login, USAGE_LOCK)
-                )
+            await self._disconnect()
+        elif isinstance(error, psycopg.errors.LockNotAvailable):
+            ended = await asyncio.to_thread(self._end_stale_holders)
+            log.warning("ended %d stale sessions that held the usage log's lock", ended)
         elif isinstance(error, psycopg.errors.CheckViolation):
-            self._make_partitions(connection)
+            await self._disconnect()
+            await self._make_partitions()
         else:
             self.is_down = True
-            log.error("usage rows wait: %s", str(error).splitlines()[0])
+            log.error("usage rows wait: %s", first_line)
 
-    def _make_partitions(self, connection: Connection[Any]) -> None:
-        row = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date AS today").fetchone()
-        assert row is not None
-        ensure_partitions(connection, row["today"] - timedelta(days=1), row["today"] + timedelta(days=2))
+    def _end_stale_holders(self) -> int:
+        with self._connect_login() as login:
+            return terminate_stale_holders(login, USAGE_LOCK)
+
+    async def _make_partitions(self) -> None:
+        async with await self._connect() as connection:
+            await connection.execute("SELECT ensure_usage_partitions(current_date - 1, current_date + 2)")
 
     def _bound(self) -> None:
         excess = len(self._queued) - MAX_QUEUED_ROWS
@@ -240,18 +234,18 @@ class UsageLog:
             del self._queued[:excess]
             self.stats.dropped += excess
 
-    def _connected(self) -> Connection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._connect()
+    async def _connected(self) -> UsageConnection:
+        if self._connection is None or not self._connection.is_open:
+            await self._disconnect()
+            self._connection = UsageConnection(await self._connect())
         return self._connection
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
 
 def ensure_partitions(connection: Connection[Any], first: date, last: date) -> None:
     """Make sure that the usage log has a partition for each day, both ends included."""
     connection.execute("SELECT ensure_usage_partitions(%s, %s)", (first, last))
-
-
-def _resolve(round_: _Round, stale: frozenset[int] | None) -> None:
-    round_.timer.cancel()
-    if not round_.future.done():
-        round_.future.set_result(stale)

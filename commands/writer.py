@@ -38,6 +38,14 @@ MAX_CONNECTIONS = 3
 """How often a batch is tried over a new connection, or after ending a stuck session."""
 
 
+class NothingSaved(Exception):
+    """The connection was lost before the commit: the batch is not in the log, and may be tried again."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection was lost at the commit, and the log can't be asked: to decide again could contradict it."""
+
+
 class _Waiting(NamedTuple):
     submission: Submission
     future: asyncio.Future[Any]
@@ -154,11 +162,11 @@ class GroupCommitWriter:
                 self._aggregates.clear_failed()
                 if attempts < MAX_ATTEMPTS:
                     continue
-            except psycopg.OperationalError as error:
+            except (psycopg.OperationalError, NothingSaved, OutcomeUnknown) as error:
                 self._aggregates.clear_failed()
                 if attempts < MAX_CONNECTIONS and self._recover(error):
                     continue
-                log.warning("the database can't take orders: %s", error)
+                log.warning("the database can't take orders: %s", error.__cause__ or error)
                 return [ServiceUnavailable() for _ in submissions]
             except Exception as error:  # noqa: BLE001 - whatever it is, only the order at fault may fail
                 self._aggregates.clear_failed()
@@ -195,27 +203,35 @@ class GroupCommitWriter:
             if error.diag.constraint_name == "licensing_events_pkey":
                 raise VersionConflict from error
             raise
-        except psycopg.OperationalError:
-            if not connection.broken or not self._was_committed(batch):
+        except psycopg.OperationalError as error:
+            if not connection.broken:
                 raise
+            self.stats.reconnects += 1
+            if not self._was_committed(batch):
+                raise NothingSaved from error
             self._aggregates.clear_failed()
             return
         self._aggregates.saved([recording.notification.id for recording in recordings])
 
     def _was_committed(self, batch: Batch) -> bool:
-        """Find out, after a lost reply to COMMIT, whether the batch is in the log.
+        """Find out, after a lost reply to COMMIT, whether the batch is in the log. Raises OutcomeUnknown."""
+        failed: psycopg.OperationalError | None = None
+        for _ in range(MAX_CONNECTIONS):
+            try:
+                return self._is_in_log(self._connected(), batch)
+            except psycopg.OperationalError as error:
+                failed = error
+                if not self._recover(error):
+                    break
+        raise OutcomeUnknown from failed
 
-        The lost session may still be committing: reading under its lock waits for it to end.
-        """
+    def _is_in_log(self, connection: Connection[Any], batch: Batch) -> bool:
         if not batch.recorded:
             return False
         first = batch.recorded[0]
-        connection = self._connected()
-        self._recorder.begin_locked(connection)
-        try:
+        # The lost session may still be committing: reading under its lock waits for it to end.
+        with self._recorder.locked(connection):
             stored = self._recorder.of_aggregates(connection, [first.originator_id])
-        finally:
-            connection.execute("ROLLBACK")
         for event in stored:
             if event.originator_version == first.originator_version:
                 found: Any = self._application.mapper.to_domain_event(event)
@@ -228,18 +244,26 @@ class GroupCommitWriter:
             self._aggregates.clear()
         return self._connection
 
-    def _recover(self, error: psycopg.OperationalError) -> bool:
+    def _recover(self, error: Exception) -> bool:
         """Do what makes another attempt worth while; tell whether something was done."""
         if isinstance(error, psycopg.errors.LockNotAvailable):
-            with self._connect_login() as owner:
-                ended = terminate_stale_holders(owner, EVENTS_LOCK)
-            self.stats.stale_holders_ended += ended
-            log.warning("ended %d stale sessions that held the log's lock", ended)
+            return self._end_stale_holders()
+        if isinstance(error, NothingSaved):
             return True
-        if self._connection is not None and self._connection.broken:
+        if isinstance(error, psycopg.OperationalError) and self._connection is not None and self._connection.broken:
             self.stats.reconnects += 1
             return True
         return False
+
+    def _end_stale_holders(self) -> bool:
+        try:
+            with self._connect_login() as login:
+                ended = terminate_stale_holders(login, EVENTS_LOCK)
+        except psycopg.OperationalError:
+            return False
+        self.stats.stale_holders_ended += ended
+        log.warning("ended %d stale sessions that held the log's lock", ended)
+        return True
 
     def _disconnect(self) -> None:
         if self._connection is not None:

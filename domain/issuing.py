@@ -51,10 +51,14 @@ def _check_max_devices(count: int) -> None:
         raise Invalid(max_devices=f"must be between 1 and {MAX_DEVICES}")
 
 
-def issue(terms: Terms) -> tuple[Fact, ...]:
-    """Issue a licence. Raises Invalid for a number of devices outside 1 to 100,000."""
+def issue(terms: Terms, *, is_active: bool = True) -> tuple[Fact, ...]:
+    """Issue a licence, revoked from the start where it is not active.
+
+    Raises Invalid for a number of devices outside 1 to 100,000.
+    """
     _check_max_devices(terms.max_devices)
-    return (LicenseIssued(**msgspec.structs.asdict(terms)),)
+    issued = LicenseIssued(**msgspec.structs.asdict(terms))
+    return (issued,) if is_active else (issued, LicenseDeactivated())
 
 
 def update(license: License, changes: Changes) -> tuple[Fact, ...]:

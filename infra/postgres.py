@@ -45,6 +45,11 @@ class Database:
         """Open one synchronous connection of the service's role, in autocommit mode."""
         return psycopg.connect(self.conninfo(application_name), autocommit=True, row_factory=dict_row)
 
+    async def connect_async(self) -> AsyncConnection[DictRow]:
+        """Open one asynchronous connection of the service's role that waits three seconds for a lock at most."""
+        conninfo = self.conninfo("lizenzserver-usage", lock_timeout="3s")
+        return await AsyncConnection[DictRow].connect(conninfo, autocommit=True, row_factory=dict_row)
+
     def connect_owner(self) -> Connection[DictRow]:
         """Open one synchronous connection of the owner, in autocommit mode, with no role set."""
         conninfo = _conninfo(self.owner_url, "lizenzserver-owner", {"TimeZone": "UTC"})

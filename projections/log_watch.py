@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID
 
 MAX_REMEMBERED = 50_000
 """Changed aggregates that are remembered one by one; standings read before the oldest of them count as changed."""
-
-_CHANGES = """
-    SELECT notification_id, originator_id FROM licensing_events
-    WHERE notification_id > %s ORDER BY notification_id LIMIT %s
-"""
+_NOBODY = UUID(int=0)
+_ALL = 2**63
 
 
 class LogWatch:
-    """Remembers, by aggregate, the position of its newest event. One thread looks; any thread may ask."""
+    """Remembers, by aggregate, the position of its newest event. Every round of the usage log looks."""
 
     def __init__(self) -> None:
         self._changed: OrderedDict[UUID, int] = OrderedDict()
         self._floor = 0
         self.position = -1
 
-    def look(self, connection: Any) -> None:
-        """Read what was committed since the last look. The first look remembers only where the log ends."""
+    def query(self) -> str:
+        """Return the SQL that selects (position, aggregate id) of what was committed since the last time.
+
+        The first time it selects only where the log ends, under an id that no aggregate has.
+        """
         if self.position < 0:
-            self._start(connection)
+            return f"SELECT coalesce(max(notification_id), 0), '{_NOBODY}'::uuid FROM licensing_events"  # noqa: S608
+        return (
+            f"SELECT notification_id, originator_id FROM licensing_events WHERE notification_id > {self.position}"  # noqa: S608
+            f" ORDER BY notification_id LIMIT {MAX_REMEMBERED}"
+        )
+
+    def learn(self, changes: Sequence[tuple[int, UUID]]) -> None:
+        """Take note of what the query gave, in its order."""
+        if self.position < 0:
+            self._start_at(changes[0][0])
             return
-        rows = connection.execute(_CHANGES, (self.position, MAX_REMEMBERED)).fetchall()
-        if len(rows) == MAX_REMEMBERED:
-            self._start(connection)
+        if not changes and self._floor != _ALL:
             return
-        for row in rows:
-            self._changed[row["originator_id"]] = row["notification_id"]
-            self._changed.move_to_end(row["originator_id"])
-        if rows:
-            self.position = rows[-1]["notification_id"]
+        self.position = changes[-1][0] if changes else self.position
+        if len(changes) == MAX_REMEMBERED:
+            # There may be more: until the next look has caught up, everything counts as changed.
+            self._start_at(self.position)
+            self._floor = _ALL
+            return
+        if self._floor == _ALL:
+            self._floor = self.position
+        for position, aggregate_id in changes:
+            self._changed[aggregate_id] = position
+            self._changed.move_to_end(aggregate_id)
         while len(self._changed) > MAX_REMEMBERED:
             _, self._floor = self._changed.popitem(last=False)
 
@@ -44,7 +57,6 @@ class LogWatch:
         """Tell whether the aggregate has, or may have, an event after `position` that was seen by a look."""
         return position < self._floor or self._changed.get(aggregate_id, 0) > position
 
-    def _start(self, connection: Any) -> None:
-        row = connection.execute("SELECT coalesce(max(notification_id), 0) AS head FROM licensing_events").fetchone()
+    def _start_at(self, position: int) -> None:
         self._changed.clear()
-        self.position = self._floor = row["head"]
+        self.position = self._floor = position

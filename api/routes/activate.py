@@ -10,7 +10,16 @@ from api.call import Call
 from api.endpoint import Auth, Endpoint
 from api.responses import Answer
 from api.schemas.license import ActivateRequest, ActivationAnswer, DeactivateRequest, DeactivationAnswer, Limits
-from api.standings import count_miss, known_line, noted, products_named, read_by_key, unknown_line
+from api.standings import (
+    Claim,
+    count_miss,
+    known_line,
+    license_of_key,
+    noted,
+    products_named,
+    read_afresh,
+    unknown_line,
+)
 from commands.batch import Outcome
 from commands.orders import ActivateDevice, DeactivateDevice
 from domain.errors import (
@@ -26,7 +35,8 @@ from domain.errors import (
 from domain.identifiers import license_key_digest
 from domain.license import License
 from domain.seats import Device
-from projections.standing import Standing
+from domain.validation import of_another_product
+from projections.license_keys import KeyedLicense
 
 
 def limits_of(outcome: Outcome) -> Limits:
@@ -36,25 +46,25 @@ def limits_of(outcome: Outcome) -> Limits:
     return Limits(**license.limits)
 
 
-async def _licensed(call: Call, license_key: str, hardware_id: str) -> Standing:
+async def _licensed(call: Call, license_key: str, hardware_id: str) -> KeyedLicense:
     digest = license_key_digest(license_key)
-    _, standing = await read_by_key(call, digest, hardware_id)
-    if standing is None:
+    keyed = await license_of_key(call, digest)
+    if keyed is None:
         missing = count_miss(call)
         await noted(call, (digest, b""), None, await unknown_line(call, digest, "activate", hardware_id))
         raise missing
-    return standing
+    return keyed
 
 
 async def activate(call: Call) -> Answer:
     """Take a seat. Exactly one caller gets the last one, whatever races for it."""
     body: ActivateRequest = call.body
-    standing = await _licensed(call, body.license_key, body.hardware_id)
+    keyed = await _licensed(call, body.license_key, body.hardware_id)
     order = ActivateDevice(
-        cause=call.cause(ActivateDevice, standing.subject_id),
+        cause=call.cause(ActivateDevice, keyed.subject_id),
         now=call.now,
-        license_id=standing.license_id,
-        device=_device(call, body, standing),
+        license_id=keyed.license_id,
+        device=_device(call, body, keyed),
     )
 
     def render(outcome: Outcome, _: Any) -> bytes:
@@ -75,20 +85,20 @@ async def activate(call: Call) -> Answer:
         if isinstance(
             refused, AlreadyActivated | DeviceLimitExceeded | LicenseInactive | LicenseExpired | ProductMismatch
         ):
-            await _note_failure(call, standing, body, refused)
+            await _note_failure(call, keyed, body, refused)
         raise
 
 
-def _device(call: Call, body: ActivateRequest, standing: Standing) -> Device:
+def _device(call: Call, body: ActivateRequest, keyed: KeyedLicense) -> Device:
     vault = call.services.vault
     sealed = {}
     if body.device_name is not None:
-        sealed["device_name"] = vault.seal(standing.subject_id, body.device_name)
+        sealed["device_name"] = vault.seal(keyed.subject_id, body.device_name)
     if body.os_info is not None:
-        sealed["os_info"] = vault.seal(standing.subject_id, body.os_info)
+        sealed["os_info"] = vault.seal(keyed.subject_id, body.os_info)
     return Device(
         hardware_id=body.hardware_id,
-        name_tag=vault.tag(standing.subject_id, body.device_name) if body.device_name is not None else None,
+        name_tag=vault.tag(keyed.subject_id, body.device_name) if body.device_name is not None else None,
         sealed=sealed,
         app_version=body.app_version,
         client_time=body.client_time,
@@ -96,11 +106,11 @@ def _device(call: Call, body: ActivateRequest, standing: Standing) -> Device:
     )
 
 
-async def _note_failure(call: Call, standing: Standing, body: ActivateRequest, refused: Refusal) -> None:
+async def _note_failure(call: Call, keyed: KeyedLicense, body: ActivateRequest, refused: Refusal) -> None:
     """Failed activations are use too: leaked keys show in them first."""
     line = known_line(
         call,
-        standing,
+        keyed,
         "license.validation.failed",
         "activate",
         body.hardware_id,
@@ -112,20 +122,32 @@ async def _note_failure(call: Call, standing: Standing, body: ActivateRequest, r
     await future
 
 
+async def _check_product(call: Call, keyed: KeyedLicense, hardware_id: str) -> None:
+    """Raise ProductMismatch where the API key is bound to another product than the licence's of this moment."""
+    claim = Claim(device_is_active=True, products=products_named(call, None))
+    if not claim.products:
+        return
+    current = await read_afresh(call, keyed.license_id, hardware_id)
+    refused = of_another_product(current, claim, call.now) if current is not None else None
+    if refused is not None:
+        raise refused
+
+
 async def deactivate(call: Call) -> Answer:
     """Give a seat up, as an uninstaller does."""
     body: DeactivateRequest = call.body
-    standing = await _licensed(call, body.license_key, body.hardware_id)
+    keyed = await _licensed(call, body.license_key, body.hardware_id)
+    await _check_product(call, keyed, body.hardware_id)
     order = DeactivateDevice(
-        cause=call.cause(DeactivateDevice, standing.subject_id),
+        cause=call.cause(DeactivateDevice, keyed.subject_id),
         now=call.now,
-        license_id=standing.license_id,
+        license_id=keyed.license_id,
         hardware_id=body.hardware_id,
     )
 
     def render(outcome: Outcome, _: Any) -> bytes:
         done = DeactivationAnswer(
-            license_id=standing.license_id,
+            license_id=keyed.license_id,
             hardware_id=body.hardware_id,
             deactivated_at=call.now,
             limits=limits_of(outcome),
@@ -163,7 +185,7 @@ ENDPOINTS = (
         auth=Auth.API_KEY,
         body=DeactivateRequest,
         answers={200: DeactivationAnswer},
-        refusals=(LicenseNotFound, DeviceNotFound),
+        refusals=(LicenseNotFound, ProductMismatch, DeviceNotFound),
         takes_idempotency_key=True,
         tag="license",
     ),

@@ -146,18 +146,20 @@ async def list_licenses(call: Call) -> Answer:
         wanted = await _filter(call, query, connection)
         if query.cursor is not None:
             position = position_of(services.keyring, query.cursor)
-            rows = await licenses.page_before(connection, wanted, position=position, limit=query.per_page)
+            # One more than shown tells whether there is a next page.
+            found = await licenses.page_before(connection, wanted, position=position, limit=query.per_page + 1)
+            rows, more = found[: query.per_page], len(found) > query.per_page
             total = await licenses.count(connection, wanted)
         else:
             offset = (query.page - 1) * query.per_page
             rows, total = await licenses.page(connection, wanted, offset=offset, limit=query.per_page)
-    full = len(rows) == query.per_page
+            more = offset + len(rows) < total and bool(rows)
     pagination = Pagination(
         page=query.page,
         per_page=query.per_page,
         total=total,
         pages=-(-total // query.per_page),
-        next_cursor=cursor_of(services.keyring, rows[-1].position) if full else None,
+        next_cursor=cursor_of(services.keyring, rows[-1].position) if more else None,
     )
     shown = [license_answer(services.vault, row) for row in rows]
     return answer(200, LicenseList(licenses=shown, pagination=pagination))

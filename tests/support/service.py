@@ -9,6 +9,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from api.connections import Runner
+from api.edge import answer_unreadable
 from api.server import all_in_one, application
 from api.services import Services
 from cli.composition import running_services
@@ -38,7 +40,7 @@ async def running(settings: Settings, database: Database) -> AsyncIterator[tuple
     """Run all services on one free port; give their parts and a client with an API key without limits."""
     secrets = ensure_credentials(settings, settings.data_dir)
     async with running_services(settings, database, secrets) as services:
-        runner = web.AppRunner(application(all_in_one(), services, "test"), access_log=None)
+        runner = Runner(application(all_in_one(), services, "test"), answer_unreadable(services))
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

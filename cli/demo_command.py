@@ -1,0 +1,7 @@
+"""`lizenzserver demo`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    pass

@@ -1,0 +1,83 @@
+"""`lizenzserver serve`: from nothing to ready, and back to nothing left running."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cli.teaching import ServeHelp
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from cli.signals import StopRequest
+
+ServiceName = Literal["auth", "license", "analytics", "admin"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command(cls=ServeHelp)(serve)
+
+
+def serve(
+    service: Annotated[ServiceName | None, typer.Option(help="Run only this service; default: all of them.")] = None,
+    single_port: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--single-port", help="Serve everything on one port, SINGLE_PORT.")
+    ] = False,
+) -> None:
+    """Run the services in the foreground until Ctrl-C or SIGTERM.
+
+    Brings up the embedded database, unless DATABASE_URL names another, and the schema. What is ready, and where, is
+    printed on stdout; the log goes to stderr.
+    """
+    if service is not None and single_port:
+        raise typer.BadParameter("give either --service or --single-port")
+    # Imported here, since --help should not wait for it.
+    from contextlib import ExitStack  # noqa: PLC0415
+
+    from cli.signals import Stopped, StopRequest  # noqa: PLC0415
+
+    with StopRequest() as stop:
+        try:
+            with ExitStack() as held:
+                try:
+                    _run(service, single_port, stop, held)
+                finally:
+                    stop.ignore()
+        except Stopped:
+            return
+
+
+def _run(service: ServiceName | None, single_port: bool, stop: StopRequest, held: ExitStack) -> None:  # noqa: FBT001
+    import asyncio  # noqa: PLC0415 - as above
+    import os  # noqa: PLC0415
+
+    import uvloop  # noqa: PLC0415
+
+    from cli import serve as serving  # noqa: PLC0415
+    from cli.banner import Banner  # noqa: PLC0415
+    from cli.database import bring_up_to_date, opened, read_settings  # noqa: PLC0415
+    from cli.listening import check_port  # noqa: PLC0415
+    from cli.output import working  # noqa: PLC0415
+    from infra import logs  # noqa: PLC0415
+    from infra.data_folder import DataFolderLock  # noqa: PLC0415
+    from infra.first_start import ensure_credentials  # noqa: PLC0415
+    from infra.migrations import migrations  # noqa: PLC0415
+
+    settings = read_settings()
+    logs.configure(settings.log_format, settings.log_level)
+    if settings.database_url is None:
+        held.enter_context(DataFolderLock(settings.data_dir))
+    chosen = serving.chosen(service, single_port=single_port, settings=settings)
+    for one, port in chosen:
+        check_port(settings.host, port, one.name)
+    with working("Preparing the database"):
+        database = held.enter_context(opened(settings))
+        applied = bring_up_to_date(database)
+    secrets = ensure_credentials(settings, settings.data_dir)
+    is_first = bool(secrets.fresh) or applied == len(migrations())
+    banner = Banner(settings, [(one.name, port) for one, port in chosen], is_first, os.environ)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serving.serve(settings, database, secrets, chosen, banner.print, stop))

@@ -1,0 +1,233 @@
+"""When, where and how regularly one licence is used, read from the usage log.
+
+A use is a validation that succeeded or a heartbeat. What was refused is counted, but is no use: a leaked key must not
+make a licence look busy.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from projections.as_of import AsOf, of_logs
+from projections.periods import Period
+
+MOST_DEVICES = 100
+MOST_VERSIONS = 50
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+FLAT_PERCENT = 5.0
+"""A change by no more than this is no trend."""
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+class HourOfDay(msgspec.Struct, frozen=True, kw_only=True):
+    """Uses in one hour of the day, 0 to 23 in UTC, over all days."""
+
+    hour: int
+    uses: int
+
+
+class Weekday(msgspec.Struct, frozen=True, kw_only=True):
+    """Uses on one day of the week, by its English name, over all weeks."""
+
+    weekday: str
+    uses: int
+
+
+class DeviceUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's uses, and the first and last of them within the period."""
+
+    hardware_id: str
+    uses: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+class CountryUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Uses from a country (ISO 3166 alpha-2); None where the address belongs to none."""
+
+    country: str | None
+    uses: int
+
+
+class VersionUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Uses by a version of the program; None where it did not say."""
+
+    app_version: str | None
+    uses: int
+
+
+class Sessions(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of a device's uses with no gap over 30 minutes. Lengths are seconds from first to last use."""
+
+    count: int
+    median_seconds: float | None
+    mean_seconds: float | None
+    max_seconds: float | None
+
+
+class Trend(msgspec.Struct, frozen=True, kw_only=True):
+    """Uses per day in the second half of the period so far, against the first half.
+
+    `percent` is the change; None where there was nothing before.
+    """
+
+    direction: Literal["up", "down", "flat"]
+    percent: float | None
+    uses_per_day: float
+    uses_per_day_before: float
+
+
+class UsagePatterns(msgspec.Struct, frozen=True, kw_only=True):
+    """A licence's use over a period. Lists are in natural order, or the most used first."""
+
+    license_id: UUID
+    days: int
+    since: datetime
+    until: datetime
+    validations: int
+    failed_validations: int
+    heartbeats: int
+    unique_devices: int
+    hours: list[HourOfDay]
+    weekdays: list[Weekday]
+    devices: list[DeviceUse]
+    countries: list[CountryUse]
+    app_versions: list[VersionUse]
+    sessions: Sessions
+    trend: Trend
+    as_of: AsOf
+
+
+_OF_LICENSE = "license_id = %(license_id)s AND occurred_at >= %(since)s AND occurred_at < %(until)s"
+
+# The rows are read once; each dimension then counts them in memory.
+_COUNTS = f"""
+    WITH used AS MATERIALIZED (
+        SELECT occurred_at, type, hardware_id, country, app_version FROM usage WHERE {_OF_LICENSE}
+    ), uses AS (
+        SELECT * FROM used WHERE type <> 'license.validation.failed'
+    ), devices AS MATERIALIZED (
+        SELECT hardware_id, count(*) AS uses, min(occurred_at) AS first_seen_at, max(occurred_at) AS last_seen_at
+        FROM uses GROUP BY hardware_id
+    )
+    SELECT 'type' AS dimension, type AS value, count(*) AS uses,
+        NULL::timestamptz AS first_seen_at, NULL::timestamptz AS last_seen_at FROM used GROUP BY type
+    UNION ALL SELECT 'half', CASE WHEN occurred_at < %(middle)s THEN 'first' ELSE 'second' END, count(*), NULL, NULL
+        FROM uses GROUP BY 2
+    UNION ALL SELECT 'hour', extract(hour FROM occurred_at AT TIME ZONE 'UTC')::text, count(*), NULL, NULL
+        FROM uses GROUP BY 2
+    UNION ALL SELECT 'weekday', extract(isodow FROM occurred_at AT TIME ZONE 'UTC')::text, count(*), NULL, NULL
+        FROM uses GROUP BY 2
+    UNION ALL (SELECT 'country', country, count(*), NULL, NULL FROM uses GROUP BY country ORDER BY 3 DESC, 2)
+    UNION ALL (SELECT 'version', app_version, count(*), NULL, NULL FROM uses GROUP BY app_version
+        ORDER BY 3 DESC, 2 LIMIT {MOST_VERSIONS})
+    UNION ALL SELECT 'devices', NULL, count(*), NULL, NULL FROM devices
+    UNION ALL (SELECT 'device', hardware_id, uses, first_seen_at, last_seen_at FROM devices
+        ORDER BY uses DESC, hardware_id LIMIT {MOST_DEVICES})
+"""  # noqa: S608 - constants only
+
+_SESSIONS = f"""
+    WITH uses AS (
+        SELECT hardware_id, occurred_at,
+            coalesce(occurred_at - lag(occurred_at) OVER of_device > interval '30 minutes', true) AS begins
+        FROM usage WHERE {_OF_LICENSE} AND type <> 'license.validation.failed'
+        WINDOW of_device AS (PARTITION BY hardware_id ORDER BY occurred_at)
+    ), numbered AS (
+        SELECT hardware_id, occurred_at, count(*) FILTER (WHERE begins) OVER (
+            PARTITION BY hardware_id ORDER BY occurred_at ROWS UNBOUNDED PRECEDING) AS number
+        FROM uses
+    ), sessions AS (
+        SELECT extract(epoch FROM max(occurred_at) - min(occurred_at))::float AS seconds
+        FROM numbered GROUP BY hardware_id, number
+    )
+    SELECT count(*) AS count, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS median_seconds,
+        avg(seconds) AS mean_seconds, max(seconds) AS max_seconds
+    FROM sessions
+"""  # noqa: S608
+
+
+async def of_license(connection: Any, license_id: UUID, period: Period, now: datetime) -> UsagePatterns:
+    """Return how a licence is used; call it within a snapshot. A licence that nobody uses gives zeros."""
+    middle = _middle(period, now)
+    wanted = {"license_id": license_id, "since": period.since, "until": period.until, "middle": middle}
+    # Planned afresh each time, so that only the period's partitions are opened.
+    cursor = await connection.execute(_COUNTS, wanted, prepare=False)
+    found = _by_dimension(await cursor.fetchall())
+    cursor = await connection.execute(_SESSIONS, wanted, prepare=False)
+    sessions = Sessions(**await cursor.fetchone())
+    types, halves = _counts(found["type"]), _counts(found["half"])
+    hours, weekdays = _counts(found["hour"]), _counts(found["weekday"])
+    return UsagePatterns(
+        license_id=license_id,
+        days=period.days,
+        since=period.since,
+        until=period.until,
+        validations=types.get("license.validated", 0),
+        failed_validations=types.get("license.validation.failed", 0),
+        heartbeats=types.get("device.heartbeat", 0),
+        unique_devices=found["devices"][0]["uses"],
+        hours=[HourOfDay(hour=hour, uses=hours.get(str(hour), 0)) for hour in range(24)],
+        weekdays=[Weekday(weekday=name, uses=weekdays.get(str(day), 0)) for day, name in enumerate(WEEKDAYS, start=1)],
+        devices=[_device(row) for row in found["device"]],
+        countries=[CountryUse(country=row["value"], uses=row["uses"]) for row in found["country"]],
+        app_versions=[VersionUse(app_version=row["value"], uses=row["uses"]) for row in found["version"]],
+        sessions=sessions,
+        trend=trend(
+            uses_before=halves.get("first", 0),
+            uses=halves.get("second", 0),
+            length_before=middle - period.since,
+            length=now - middle,
+        ),
+        as_of=await of_logs(connection, now),
+    )
+
+
+def trend(*, uses_before: int, uses: int, length_before: timedelta, length: timedelta) -> Trend:
+    """Compare two stretches of time by their uses per day. A stretch under an hour counts as an hour."""
+    before = uses_before / (max(length_before, HOUR) / DAY)
+    current = uses / (max(length, HOUR) / DAY)
+    percent = (current / before - 1) * 100 if before else None
+    direction: Literal["up", "down", "flat"] = "flat"
+    if (percent is None and uses) or (percent is not None and percent > FLAT_PERCENT):
+        direction = "up"
+    elif percent is not None and percent < -FLAT_PERCENT:
+        direction = "down"
+    return Trend(
+        direction=direction,
+        percent=None if percent is None else round(percent, 1),
+        uses_per_day=round(current, 2),
+        uses_per_day_before=round(before, 2),
+    )
+
+
+def _middle(period: Period, now: datetime) -> datetime:
+    """Return the full hour in the middle of what has passed of the period."""
+    hours = (now - period.since) / 2 // HOUR
+    return period.since + hours * HOUR
+
+
+def _by_dimension(rows: list[dict[str, Any]]) -> defaultdict[str, list[dict[str, Any]]]:
+    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row["dimension"]].append(row)
+    return found
+
+
+def _counts(rows: list[dict[str, Any]]) -> dict[str, int]:
+    return {row["value"]: row["uses"] for row in rows}
+
+
+def _device(row: dict[str, Any]) -> DeviceUse:
+    return DeviceUse(
+        hardware_id=row["value"],
+        uses=row["uses"],
+        first_seen_at=row["first_seen_at"],
+        last_seen_at=row["last_seen_at"],
+    )

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import hashlib
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.identifiers import (
+    KEY_ALPHABET,
+    KeyFormat,
+    device_digest,
+    is_identifier,
+    license_key_digest,
+    new_license_key,
+    normalize_license_key,
+)
+
+SYMBOL = f"[{KEY_ALPHABET}]"
+
+
+@pytest.mark.parametrize(
+    "form, pattern", [("prefixed", f"LIC-{SYMBOL}{{12}}"), ("grouped", f"{SYMBOL}{{4}}-{SYMBOL}{{4}}-{SYMBOL}{{4}}")]
+)
+def test_keys_have_the_documented_forms(form: KeyFormat, pattern: str) -> None:
+    keys = {new_license_key(form) for _ in range(500)}
+    assert len(keys) == 500
+    assert all(re.fullmatch(pattern, key) for key in keys)
+
+
+def test_the_alphabet_leaves_out_what_is_misread() -> None:
+    assert len(set(KEY_ALPHABET)) == 32
+    assert not set("IO01") & set(KEY_ALPHABET)
+
+
+def test_every_symbol_is_used() -> None:
+    assert set("".join(new_license_key("grouped") for _ in range(500))) == {*KEY_ALPHABET, "-"}
+
+
+def test_a_key_is_found_however_it_was_typed() -> None:
+    typed = " lic-abcd efgh\tjkmn\n"
+    assert normalize_license_key(typed) == "LIC-ABCDEFGHJKMN"
+    assert license_key_digest(typed) == hashlib.sha256(b"LIC-ABCDEFGHJKMN").digest()
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a", True),
+        ("x" * 256, True),
+        ("x" * 257, False),
+        ("", False),
+        ("caf\u00e9 \U0001f5a5 01:23", True),
+        ("\u200bzero width", True),
+        ("a\nb", False),
+        ("a\x00", False),
+        ("a\x7f", False),
+        ("a\x85", False),
+    ],
+)
+def test_hardware_ids_are_any_text_without_controls(text: str, expected: bool) -> None:  # noqa: FBT001
+    assert is_identifier(text) is expected
+
+
+@given(st.text(), st.text())
+def test_devices_differ_where_their_ids_do(one: str, other: str) -> None:
+    assert (device_digest(one) == device_digest(other)) is (one == other)
+    assert len(device_digest(one)) == 16

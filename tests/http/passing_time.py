@@ -1,0 +1,22 @@
+"""Time that passes at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from api.services import Services
+
+
+class Passing:
+    """Lets time pass for the service: its calendar and its stop-watch alike."""
+
+    def __init__(self, services: Services) -> None:
+        self._clock = services.clock
+        self._passed = timedelta(0)
+
+    def by(self, **span: float) -> None:
+        """Let so much time pass (`hours=1`)."""
+        self._passed += timedelta(**span)
+        real = type(self._clock)()
+        self._clock.offset = self._passed
+        self._clock.monotonic = lambda: real.monotonic() + self._passed.total_seconds()  # type: ignore[method-assign]
