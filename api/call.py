@@ -26,6 +26,15 @@ from infra.network import Origin
 DEFAULT_PER_MINUTE = 60
 DEFAULT_PER_HOUR = 1_000
 MAX_IDEMPOTENCY_KEY = 255
+UUID_LENGTH = 36
+
+
+def as_uuid(text: str) -> UUID | None:
+    """Return a text as a UUID in its usual form, or None: it can't name anything then."""
+    try:
+        return UUID(text) if len(text) == UUID_LENGTH else None
+    except ValueError:
+        return None
 
 
 @dataclass(slots=True)
@@ -52,10 +61,7 @@ class Call:
 
     def path_id(self, name: str) -> UUID | None:
         """Return a path parameter as a UUID, or None where it is none: it can't name anything then."""
-        try:
-            return UUID(self.request.match_info[name])
-        except ValueError:
-            return None
+        return as_uuid(self.request.match_info[name])
 
     def cause(self, command: type[Order], subject_id: UUID | None = None) -> Cause:
         """Say who ordered this; the address is sealed under the data subject's key."""

@@ -82,7 +82,7 @@ def answer_unreadable(services: Services) -> AnswerUnreadable:
     def unreadable(beginning: bytes) -> web.Response:
         request_id = uuid4().hex
         dialect = Dialect.LICENSES_API if b" /licenses-api/" in beginning else Dialect.SERVICES
-        response = respond(refuse(dialect, None, Invalid(request="is not valid HTTP"), request_id))
+        response = respond(refuse(dialect, None, Invalid(request="is not valid HTTP, or its headers are too long"), request_id))
         response.headers["X-Request-ID"] = request_id
         response.headers["Server"] = SERVER
         metrics.request("ANY", "unreadable", response.status, 0.0)

@@ -46,12 +46,12 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="admins")
 
 
-def add(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of the command line
+def add(name: Name, as_json: AsJson = False) -> None:
     """Make an admin key for a person or a program, and print it: this once and never again.
 
     It works at once on all running servers, in the header X-Admin-API-Key. Only its SHA-256 is stored.
     """
-    from infra.api_secrets import digest  # noqa: PLC0415 - not needed for --help
+    from infra.api_secrets import digest
 
     name = _checked(name)
     key = f"adm_{secrets.token_urlsafe(32)}"
@@ -65,7 +65,7 @@ def add(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag o
         typer.echo(key)
 
 
-def list_admins(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of the command line
+def list_admins(as_json: AsJson = False) -> None:
     """List the named admins, removed ones too."""
     with _connection() as connection:
         rows = connection.execute(_LIST).fetchall()
@@ -75,7 +75,7 @@ def list_admins(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of th
         write_table(["name", "created", "removed"], [list(row.values()) for row in rows])
 
 
-def remove(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of the command line
+def remove(name: Name, as_json: AsJson = False) -> None:
     """End an admin's key: the next request with it is refused, on all running servers."""
     with _connection() as connection:
         if connection.execute(_REMOVE, (name.strip(),)).fetchone() is None:
@@ -88,7 +88,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002 - a fla
 
 @contextmanager
 def _connection() -> Iterator[Connection[dict[str, Any]]]:
-    from cli.database import opened_for_command, settings_for_command  # noqa: PLC0415 - not needed for --help
+    from cli.database import opened_for_command, settings_for_command
 
     with opened_for_command(settings_for_command()) as database, database.connect() as connection:
         yield connection

@@ -6,12 +6,12 @@ Where secrets are is said; what they are is not.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from cli.listening import base_url
 from cli.version import VERSION
@@ -40,12 +40,12 @@ class Banner:
         text = "\n".join(self._long() if self.is_first else self._short())
         with suppress(OSError):
             if sys.stdout.isatty():
-                from rich.console import Console  # noqa: PLC0415 - terminals only
-                from rich.text import Text  # noqa: PLC0415
+                from rich.console import Console
+                from rich.text import Text
 
                 styled = Text(text)
                 styled.highlight_regex(r"https?://[0-9A-Za-z.:\[\]/]+", "cyan")
-                styled.highlight_regex(r"^# .*|^[A-Z][a-z ]+:$", "bold")
+                styled.highlight_regex(r"(?m)^[A-Z1-9][^\n]*:$", "bold")
                 Console(highlight=False).print(styled, soft_wrap=True)
             else:
                 sys.stdout.write(f"{text}\n")
@@ -56,7 +56,7 @@ class Banner:
         lines += ["Data:", *_aligned(self._data()), ""]
         lines += ["Credentials:", *_aligned([(name, self._where(key)) for key, name in _CREDENTIALS.items()]), ""]
         if {"auth", "license", "admin"} <= set(self._urls()):
-            lines += ["Try it: paste these into a second terminal.", "", *self._commands(), ""]
+            lines += ["Try it, in a second terminal:", "", *self._commands(), ""]
         return [*lines, "`lizenzserver demo` fills it with examples, `lizenzserver --help` says more. Ctrl-C stops it."]
 
     def _short(self) -> list[str]:
@@ -99,7 +99,7 @@ class Banner:
     def _secret(self, name: str) -> str:
         """Return the shell's words for a credential: read from its file, or from the variable that holds it."""
         where = self._where(name)
-        return f"${name}" if where.startswith("from ") else f"$(cat {shlex.quote(os.path.abspath(where))})"  # noqa: PTH100 - as it is
+        return f"${name}" if where.startswith("from ") else f"$(cat {shlex.quote(str(Path(where).absolute()))})"
 
     def _commands(self) -> list[str]:
         urls = self._urls()
@@ -107,17 +107,17 @@ class Banner:
         keep_api_key = _KEEP_A_VALUE.format("api_key")
         keep_license = _KEEP_A_VALUE.format("license_key")
         return [
-            "# 1. An API key for your program",
+            "1. An API key for your program:",
             f"API_KEY=$(curl -s {urls['auth']}/api/v1/auth/api-key {as_json} \\",
             f'  -H "X-Admin-Secret: {self._secret("ADMIN_SECRET")}" \\',
             f"""  -d '{{"client_name": "my first program"}}' | {keep_api_key}) && echo "$API_KEY\"""",
             "",
-            "# 2. A licence for three devices",
+            "2. A licence for three devices:",
             f"LICENSE_KEY=$(curl -s {urls['admin']}/api/v1/admin/licenses {as_json} \\",
             f'  -H "X-Admin-API-Key: {self._secret("ADMIN_API_KEY")}" \\',
             f"""  -d '{{"customer_id": "acme", "max_devices": 3}}' | {keep_license}) && echo "$LICENSE_KEY\"""",
             "",
-            "# 3. A device takes a seat; then it may run",
+            "3. A device takes a seat, and then may run:",
             "for step in activate validate; do",
             f'  curl -s {urls["license"]}/api/v1/license/$step {as_json} -H "X-API-Key: $API_KEY" \\',
             """    -d "{\\"license_key\\": \\"$LICENSE_KEY\\", \\"hardware_id\\": \\"my-laptop\\"}"; echo""",

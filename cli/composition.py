@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from eventsourcing.persistence import Mapper, StoredEvent
@@ -94,12 +94,10 @@ def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter:
     return RedisRateLimiter(settings.redis_url.reveal(), on_fallback)
 
 
-def _decoder(mapper: Mapper[UUID]) -> Any:
-
+def _decoder(mapper: Mapper[UUID]) -> Callable[[dict[str, Any]], Recorded]:
     def decode(row: dict[str, Any]) -> Recorded:
         stored = StoredEvent(row["originator_id"], row["originator_version"], row["topic"], bytes(row["state"]))
-        event: Any = mapper.to_domain_event(stored)
-        return event
+        return cast("Recorded", mapper.to_domain_event(stored))
 
     return decode
 
@@ -117,4 +115,4 @@ def _register_gauges(services: Services) -> None:
     gauge("usage_timeouts", "Rounds that were not stored in time", lambda: usage.stats.timeouts)
     gauge("standings_cached", "Standings in memory", lambda: len(services.standings))
     gauge("log_position", "Position up to which this process has seen the event log", lambda: services.watch.position)
-    gauge("clock_offset_seconds", "Correction of this machine's clock", lambda: services.clock.offset.total_seconds())
+    gauge("clock_offset_seconds", "Correction of this machine's clock", lambda: services.clock.offset.total_seconds())  # noqa: PLW0108 - it is replaced

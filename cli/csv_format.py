@@ -188,7 +188,7 @@ def _moment(text: str) -> datetime:
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", given):
             return datetime.combine(datetime.fromisoformat(given), time(23, 59, 59), UTC)
-        return msgspec.convert(given, Annotated[datetime, Meta(tz=True)])
+        return msgspec.convert(given, datetime)
     except (ValueError, msgspec.ValidationError):
         raise ValueError("must be a time such as 2027-01-31T12:00:00Z, or a date such as 2027-01-31") from None
 

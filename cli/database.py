@@ -60,7 +60,11 @@ def bring_up_to_date(database: Database, on_step: Callable[[str], None] = lambda
     A database that is up to date is only read, so that the owner's login is needed for changes alone.
     Raises MigrationError and psycopg's errors.
     """
-    return 0 if is_current(database) else migrate(database, on_step)
+    if not is_current(database):
+        return migrate(database, on_step)
+    with database.connect() as connection:
+        connection.execute("SELECT ensure_usage_partitions(current_date - 1, current_date + 2)")
+    return 0
 
 
 def is_current(database: Database) -> bool:

@@ -22,12 +22,12 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="keys")
 
 
-def list_keys(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of the command line
+def list_keys(as_json: AsJson = False) -> None:
     """List the keys whose signatures are accepted, the one that signs now first.
 
     Their public halves are on every service at /.well-known/jwks.json.
     """
-    from infra.keyring import ACCEPTED_AFTER_RETIREMENT  # noqa: PLC0415 - not needed for --help
+    from infra.keyring import ACCEPTED_AFTER_RETIREMENT
 
     keyring, now = _keyring(), datetime.now(UTC)
     keys = [
@@ -46,7 +46,7 @@ def list_keys(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of the 
         write_table(["kid", "state", "created", "retired", "accepted until"], [list(key.values()) for key in keys])
 
 
-def rotate(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of the command line
+def rotate(as_json: AsJson = False) -> None:
     """Make a new signing key and retire the old one.
 
     Running servers on this data folder sign with the new key from their next answer on. What the old key has signed
@@ -60,7 +60,7 @@ def rotate(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of the com
 
 
 def _keyring() -> Keyring:
-    from cli.core import open_keyring  # noqa: PLC0415 - not needed for --help
-    from cli.database import settings_for_command  # noqa: PLC0415
+    from cli.core import open_keyring
+    from cli.database import settings_for_command
 
     return open_keyring(settings_for_command())

@@ -77,7 +77,7 @@ def create(  # noqa: PLR0913 - one argument an option
     as_json: AsJson = False,
 ) -> None:
     """Issue a licence and print it with its key."""
-    from cli.license_commands import create as issue  # noqa: PLC0415 - not needed for --help
+    from cli.license_commands import create as issue
 
     given = {
         "customer_id": customer,
@@ -112,7 +112,7 @@ def list_licenses(  # noqa: PLR0913 - one argument an option
     as_json: AsJson = False,
 ) -> None:
     """List licences, newest first."""
-    from cli.license_commands import listed  # noqa: PLC0415 - not needed for --help
+    from cli.license_commands import listed
 
     fields = {"product": product, "edition": edition, "is_active": active, "is_test": test}
     found, total = _with_workbench(
@@ -137,10 +137,10 @@ def _line(license: dict[str, Any]) -> list[object]:
 
 def show(
     key_or_id: Annotated[str, typer.Argument(help="The licence key, or the licence's id.")],
-    as_json: AsJson = False,  # noqa: FBT002 - a flag of the command line
+    as_json: AsJson = False,
 ) -> None:
     """Show a licence and its devices."""
-    from cli.license_commands import shown_in_full  # noqa: PLC0415 - not needed for --help
+    from cli.license_commands import shown_in_full
 
     license = _with_workbench("licenses-show", lambda bench: shown_in_full(bench, key_or_id))
     if as_json:
@@ -156,7 +156,7 @@ def show(
 
 def import_licenses(
     file: Annotated[str, typer.Argument(metavar="CSV", help="The file; - is stdin.")],
-    as_json: AsJson = False,  # noqa: FBT002 - a flag of the command line
+    as_json: AsJson = False,
 ) -> None:
     """Issue the licences of a CSV file.
 
@@ -168,7 +168,7 @@ def import_licenses(
     All rows are checked before anything is written. Rows whose key there is already are skipped, and so is a file that
     was imported before: a repeat is safe.
     """
-    from cli.import_csv import import_rows, read_file  # noqa: PLC0415 - not needed for --help
+    from cli.import_csv import import_rows, read_file
 
     rows = read_file(file)
     done = _with_workbench("licenses-import", lambda bench: import_rows(bench, rows))
@@ -180,13 +180,13 @@ def import_licenses(
 
 def export_licenses(
     file: Annotated[str, typer.Argument(metavar="CSV", help="The file; - is stdout.")],
-    as_json: AsJson = False,  # noqa: FBT002 - a flag of the command line
+    as_json: AsJson = False,
 ) -> None:
     """Write all licences to a CSV file, keys included: it is readable by you only.
 
     Cells that a spreadsheet would run as a formula begin with an apostrophe; an import takes it off again.
     """
-    from cli.export_csv import export  # noqa: PLC0415 - not needed for --help
+    from cli.export_csv import export
 
     if as_json and file == "-":
         raise typer.BadParameter("--json and - would both go to stdout")
@@ -198,8 +198,8 @@ def export_licenses(
 
 
 def _with_workbench(job: str, work: Callable[[Workbench], Coroutine[Any, Any, T]]) -> T:
-    from cli.core import workbench  # noqa: PLC0415 - not needed for --help
-    from cli.database import opened_for_command, settings_for_command  # noqa: PLC0415
+    from cli.core import workbench
+    from cli.database import opened_for_command, settings_for_command
 
     settings = settings_for_command()
 

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run a command; leave with 0, with 1 after one line on stderr that says what went wrong, with 2 for wrong usage."""
+    """Run a command; leave with 0, with 1 after one line on stderr that says what is wrong, with 2 for wrong usage."""
     try:
         build()(args=list(arguments), prog_name="lizenzserver")
     except Exception as error:
@@ -51,15 +51,15 @@ def run(arguments: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"lizenzserver {VERSION}")
         raise typer.Exit
 
 
 def _about(
-    version: Annotated[  # noqa: ARG001 - its callback acts
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
-    ] = False,  # noqa: FBT002
+    ] = False,
 ) -> None:
-    """A self-hosted licensing service: every activation is an immutable event, all else follows from it."""  # noqa: D401
+    """A self-hosted licensing service: every activation is an immutable event, all else follows from it."""

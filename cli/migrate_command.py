@@ -19,13 +19,13 @@ def register(app: typer.Typer) -> None:
     )(migrate)
 
 
-def migrate(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag of the command line
+def migrate(as_json: AsJson = False) -> None:
     """Bring the database to this program's schema.
 
     `serve` does it too; this is for databases whose services may not change the schema. It connects by
     DATABASE_OWNER_URL where that is set. A repeat changes nothing.
     """
-    from cli.database import bring_up_to_date, opened, settings_for_command  # noqa: PLC0415 - not needed for --help
+    from cli.database import bring_up_to_date, opened, settings_for_command
 
     steps: list[str] = []
     settings = settings_for_command()

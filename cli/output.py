@@ -32,7 +32,7 @@ def fail(message: str) -> None:
 
 def write_json(value: Any) -> None:
     """Print data for programs: JSON with two blanks of indentation; times in RFC 3339."""
-    import msgspec  # noqa: PLC0415 - not needed for --help
+    import msgspec
 
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
@@ -56,10 +56,10 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     if not sys.stdout.isatty():
         _write_plain([list(columns), *cells])
         return
-    from rich import box  # noqa: PLC0415 - not needed for --help
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold")
     for row in cells:
@@ -87,8 +87,8 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415 - not needed for --help
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -103,7 +103,7 @@ def working(description: str) -> Iterator[None]:
         with nullcontext():
             yield
         return
-    from rich.console import Console  # noqa: PLC0415 - not needed for --help
+    from rich.console import Console
 
     with Console(stderr=True).status(description):
         yield

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     service: Annotated[ServiceName | None, typer.Option(help="Run only this service; default: all of them.")] = None,
-    single_port: Annotated[  # noqa: FBT002 - a flag of the command line
+    single_port: Annotated[
         bool, typer.Option("--single-port", help="Serve everything on one port, SINGLE_PORT.")
     ] = False,
 ) -> None:
@@ -35,9 +35,9 @@ def serve(
     if service is not None and single_port:
         raise typer.BadParameter("give either --service or --single-port")
     # Imported here, since --help should not wait for it.
-    from contextlib import ExitStack  # noqa: PLC0415
+    from contextlib import ExitStack
 
-    from cli.signals import Stopped, StopRequest  # noqa: PLC0415
+    from cli.signals import Stopped, StopRequest
 
     with StopRequest() as stop:
         try:
@@ -50,21 +50,21 @@ def serve(
             return
 
 
-def _run(service: ServiceName | None, single_port: bool, stop: StopRequest, held: ExitStack) -> None:  # noqa: FBT001
-    import asyncio  # noqa: PLC0415 - as above
-    import os  # noqa: PLC0415
+def _run(service: ServiceName | None, single_port: bool, stop: StopRequest, held: ExitStack) -> None:
+    import asyncio
+    import os
 
-    import uvloop  # noqa: PLC0415
+    import uvloop
 
-    from cli import serve as serving  # noqa: PLC0415
-    from cli.banner import Banner  # noqa: PLC0415
-    from cli.database import bring_up_to_date, opened, read_settings  # noqa: PLC0415
-    from cli.listening import check_port  # noqa: PLC0415
-    from cli.output import working  # noqa: PLC0415
-    from infra import logs  # noqa: PLC0415
-    from infra.data_folder import DataFolderLock  # noqa: PLC0415
-    from infra.first_start import ensure_credentials  # noqa: PLC0415
-    from infra.migrations import migrations  # noqa: PLC0415
+    from cli import serve as serving
+    from cli.banner import Banner
+    from cli.database import bring_up_to_date, opened, read_settings
+    from cli.listening import check_port
+    from cli.output import working
+    from infra import logs
+    from infra.data_folder import DataFolderLock
+    from infra.first_start import ensure_credentials
+    from infra.migrations import migrations
 
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)

@@ -57,7 +57,7 @@ DATABASE_URL=postgresql://lizenzserver@db.example.com/licences lizenzserver serv
 
 def settings_table() -> str:
     """Return all settings with their defaults, for the width of the terminal."""
-    from infra.settings import SETTINGS  # noqa: PLC0415 - only help needs it
+    from infra.settings import SETTINGS
 
     width = max(60, min(shutil.get_terminal_size().columns, _WIDEST))
     name_width = max(len(setting.name) for setting in SETTINGS) + 2

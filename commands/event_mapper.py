@@ -81,10 +81,10 @@ class EventMapper(Mapper[UUID]):
         fact, decoder = self._facts[name]
         if envelope.schema_version == fact.schema_version:
             return decoder.decode(envelope.data)
+        if not 1 <= envelope.schema_version < fact.schema_version:
+            msg = f"{name} has schema version {envelope.schema_version}, which this program does not know"
+            raise UnknownFact(msg)
         data = msgspec.json.decode(envelope.data)
         for version in range(envelope.schema_version, fact.schema_version):
             data = UPCASTS[name, version](data)
-        if envelope.schema_version > fact.schema_version:
-            msg = f"{name} has schema version {envelope.schema_version}, newer than this program"
-            raise UnknownFact(msg)
         return msgspec.convert(data, fact, strict=False)

@@ -17,6 +17,7 @@ from uuid import UUID
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg import Connection
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow
 
 from domain.facts import Recorded
@@ -119,9 +120,12 @@ class LicensingRecorder(PostgresApplicationRecorder):
         recorded: Sequence[Recorded] = (),
         finish: Finish | None = None,
         connection: Connection[DictRow] | None = None,
+        has_lock: bool = False,
         **_: Any,
     ) -> Sequence[int]:
         """Append events and write their views in one transaction; return the positions.
+
+        `has_lock` says that the connection is in a transaction which holds the lock already.
 
         Raises psycopg's errors as they are: UniqueViolation with constraint `licensing_events_pkey` is a version
         conflict; LockNotAvailable means that a stuck session holds the lock; OperationalError leaves the outcome
@@ -130,7 +134,7 @@ class LicensingRecorder(PostgresApplicationRecorder):
         if connection is None:
             with self.datastore.pool.connection() as pooled:
                 return self._append(pooled, stored_events, recorded, finish)
-        return self._append(connection, stored_events, recorded, finish)
+        return self._append(connection, stored_events, recorded, finish, has_lock=has_lock)
 
     def _append(
         self,
@@ -138,10 +142,13 @@ class LicensingRecorder(PostgresApplicationRecorder):
         stored_events: Sequence[StoredEvent],
         recorded: Sequence[Recorded],
         finish: Finish | None,
+        *,
+        has_lock: bool = False,
     ) -> Sequence[int]:
         # The connection is in autocommit mode: BEGIN and COMMIT are said here, in as few round trips as can be.
         try:
-            connection.execute(self._begin)
+            if not has_lock:
+                connection.execute(self._begin)
             positions = self._insert(connection, stored_events)
             self._views.apply(connection, list(zip(positions, recorded, strict=True)))
             if finish is not None:
@@ -167,12 +174,15 @@ class LicensingRecorder(PostgresApplicationRecorder):
 
     @contextmanager
     def locked(self, connection: Connection[Any]) -> Iterator[None]:
-        """Hold the lock for a transaction that only reads: it sees every commit that may still have been under way."""
+        """Begin a transaction that holds the lock, and roll it back at the end unless it was committed.
+
+        What it reads is after every commit that may still have been under way.
+        """
         try:
             connection.execute(self._begin)
             yield
         finally:
-            if not connection.broken:
+            if not connection.broken and connection.info.transaction_status is not TransactionStatus.IDLE:
                 connection.execute("ROLLBACK")
 
     def tail(self, connection: Connection[Any], after: int, limit: int) -> list[tuple[int, StoredEvent]]:

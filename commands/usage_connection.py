@@ -21,7 +21,9 @@ from commands.usage_row import COLUMNS
 USAGE_LOCK = 0x6C697A_757367
 """Key of the advisory lock that makes ids commit order ('liz', 'usg'): a reader that pages by id skips nothing."""
 
-_STORE = f"SELECT pg_advisory_xact_lock({USAGE_LOCK}); COPY usage ({', '.join(COLUMNS)}) FROM STDIN"  # noqa: S608
+_COPY = f"COPY usage ({', '.join(COLUMNS)}) FROM STDIN"
+
+_LOCK = f"SELECT pg_advisory_xact_lock({USAGE_LOCK})"
 
 Change = tuple[int, UUID]
 """Position of an event, and its aggregate."""
@@ -36,7 +38,9 @@ class UsageConnection:
         self._wire.nonblocking = 1
         self._loop = asyncio.get_running_loop()
         self._readable = asyncio.Event()
-        self._loop.add_reader(self._wire.socket, self._on_readable)
+        # libpq forgets its socket when the connection is lost.
+        self._socket = self._wire.socket
+        self._loop.add_reader(self._socket, self._on_readable)
 
     @property
     def is_open(self) -> bool:
@@ -45,32 +49,53 @@ class UsageConnection:
 
     async def close(self) -> None:
         """Close the connection; what is under way on it is lost."""
-        if self._wire.status == pq.ConnStatus.OK:
-            self._loop.remove_reader(self._wire.socket)
+        if self.is_open:
+            self._loop.remove_reader(self._socket)
         await self._connection.close()
 
-    async def round(
-        self, changes_query: str, lines: Callable[[list[Change]], list[bytes]], *, store: bool
-    ) -> list[bytes]:
-        """Read what changed, and store the lines that `lines` still gives when it knows; return those lines.
-
-        `changes_query` selects (position, aggregate id). Without `store` nothing is stored. Raises psycopg's errors;
-        the lines are stored all or not at all, and after OperationalError with a closed connection nobody knows.
-        """
-        self._wire.send_query(f"{changes_query}; {_STORE}".encode() if store else changes_query.encode())
-        await self._flush()
-        changes = await self._result()
-        kept = lines(_changes(changes))
-        if store:
-            await self._result()
-            copying = await self._result()
-            assert copying.status == pq.ExecStatus.COPY_IN
-            self._wire.put_copy_data(b"".join(kept))
-            self._wire.put_copy_end()
-            await self._flush()
-            await self._result()
+    async def look(self, changes_query: str) -> list[Change]:
+        """Read what changed, and store nothing. `changes_query` selects (position, aggregate id)."""
+        await self._send(changes_query)
+        changes = _changes(await self._result())
         await self._drain()
-        return kept
+        return changes
+
+    async def store(
+        self, changes_query: str, lines: Callable[[list[Change]], list[bytes]], writer_id: UUID, number: int
+    ) -> None:
+        """Read what changed, and store the lines that `lines` gives when it knows, as the writer's round `number`.
+
+        Raises psycopg's errors: nothing was stored then, or, where the connection is not open any more, nobody knows
+        until `has_stored` is asked on another one.
+        """
+        note = (
+            f"INSERT INTO usage_writers VALUES ('{writer_id}', {number}) ON CONFLICT (writer_id)"  # noqa: S608
+            " DO UPDATE SET last_round = excluded.last_round, stored_at = excluded.stored_at"
+        )
+        await self._send(f"{changes_query}; {_LOCK}; {note}; {_COPY}")
+        kept = lines(_changes(await self._result()))
+        for _ in (_LOCK, note):
+            await self._result()
+        copying = await self._result()
+        assert copying.status == pq.ExecStatus.COPY_IN
+        self._wire.put_copy_data(b"".join(kept))
+        self._wire.put_copy_end()
+        await self._flush()
+        await self._result()
+        await self._drain()
+
+    async def has_stored(self, writer_id: UUID, number: int) -> bool:
+        """Tell whether a round is stored. Reading under the lock waits for a lost session that may still commit."""
+        await self._send(f"{_LOCK}; SELECT last_round FROM usage_writers WHERE writer_id = '{writer_id}'")  # noqa: S608
+        await self._result()
+        found = await self._result()
+        last_round = found.get_value(0, 0) if found.ntuples else None
+        await self._drain()
+        return last_round is not None and int(last_round) >= number
+
+    async def _send(self, query: str) -> None:
+        self._wire.send_query(query.encode())
+        await self._flush()
 
     async def _result(self) -> PGresult:
         """Wait for the next result. Raises psycopg's error where it is one, once the connection is idle again."""
@@ -98,7 +123,7 @@ class UsageConnection:
         try:
             self._wire.consume_input()
         except OperationalError:
-            self._loop.remove_reader(self._wire.socket)
+            self._loop.remove_reader(self._socket)
         self._readable.set()
 
     async def _flush(self) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import AsyncConnection, Connection
@@ -102,6 +102,9 @@ class UsageLog:
         self._wait_seconds = wait_seconds
         self._gathering: _Round | None = None
         self._queued: list[bytes] = []
+        self._unsure: list[bytes] = []
+        self._writer_id = uuid4()
+        self._number = 0
         self._wake = asyncio.Event()
         self._stopping = False
         self._connection: UsageConnection | None = None
@@ -122,7 +125,7 @@ class UsageLog:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        self.stats.dropped += len(self._queued)
+        self.stats.dropped += len(self._queued) + len(self._unsure)
         if self._connection is not None:
             await self._connection.close()
 
@@ -146,7 +149,7 @@ class UsageLog:
 
     def queued(self) -> int:
         """Rows that wait to be stored."""
-        return len(self._queued) + (len(self._gathering.entries) if self._gathering else 0)
+        return len(self._queued) + len(self._unsure) + (len(self._gathering.entries) if self._gathering else 0)
 
     def _new_round(self) -> _Round:
         loop = asyncio.get_running_loop()
@@ -159,13 +162,15 @@ class UsageLog:
             future.set_result(None)
 
     async def _run(self) -> None:
-        while not (self._stopping and self._gathering is None and not self._queued):
+        while not (self._stopping and self._gathering is None and not self._queued and not self._unsure):
             if self._gathering is None and not self._stopping:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), RECONNECT_SECONDS if self._queued else None)
+                    await asyncio.wait_for(
+                        self._wake.wait(), RECONNECT_SECONDS if self._queued or self._unsure else None
+                    )
             self._wake.clear()
             round_, self._gathering = self._gathering, None
-            if round_ is not None or self._queued:
+            if round_ is not None or self._queued or self._unsure:
                 await self._carry_out(round_)
             if self._stopping and self.is_down:
                 return
@@ -174,25 +179,19 @@ class UsageLog:
         entries = round_.entries if round_ else []
         stale: frozenset[int] | None = None
 
-        def lines(changes: list[Change]) -> list[bytes]:
+        def learn(changes: list[Change]) -> list[bytes]:
             nonlocal stale
             self._watch.learn(changes)
-            changed = self._watch.changed_since
-            stale = frozenset(
-                index
-                for index, (checks, _) in enumerate(entries)
-                if any(changed(aggregate_id, position) for aggregate_id, position in checks)
-            )
+            stale = self._stale(entries)
             self._queued.extend(line for index, (_, line) in enumerate(entries) if line and index not in stale)
             return self._queued
 
         try:
             connection = await self._connected()
-            store = bool(self._queued) or any(line for _, line in entries)
-            stored = await connection.round(self._watch.query(), lines, store=store)
-            self.stats.rows += len(stored)
-            self.stats.rounds += 1
-            self._queued = []
+            if self._queued or any(line for _, line in entries):
+                await self._store(connection, learn)
+            else:
+                learn(await connection.look(self._watch.query()))
             self.is_down = False
         except (psycopg.Error, OSError) as error:
             await self._failed(error)
@@ -200,7 +199,29 @@ class UsageLog:
                 self._queued.extend(line for _, line in entries if line)
             self._bound()
         if round_ is not None:
-            round_.resolve(None if self.is_down else stale)
+            # What changed may be known even where the rows could not be stored.
+            round_.resolve(stale)
+
+    def _stale(self, entries: Sequence[tuple[Checks, bytes]]) -> frozenset[int]:
+        changed = self._watch.changed_since
+        return frozenset(
+            index
+            for index, (checks, _) in enumerate(entries)
+            if any(changed(aggregate_id, position) for aggregate_id, position in checks)
+        )
+
+    async def _store(self, connection: UsageConnection, learn: Callable[[list[Change]], list[bytes]]) -> None:
+        self._number += 1
+        try:
+            await connection.store(self._watch.query(), learn, self._writer_id, self._number)
+        except (psycopg.Error, OSError):
+            if not connection.is_open:
+                # Nobody knows whether these are stored: the next connection asks.
+                self._unsure, self._queued = self._queued, []
+            raise
+        self.stats.rows += len(self._queued)
+        self.stats.rounds += 1
+        self._queued = []
 
     async def _failed(self, error: Exception) -> None:
         first_line = str(error).splitlines()[0] if str(error) else repr(error)
@@ -221,12 +242,21 @@ class UsageLog:
             log.error("usage rows wait: %s", first_line)
 
     def _end_stale_holders(self) -> int:
-        with self._connect_login() as login:
-            return terminate_stale_holders(login, USAGE_LOCK)
+        try:
+            with self._connect_login() as login:
+                return terminate_stale_holders(login, USAGE_LOCK)
+        except psycopg.Error as error:
+            log.warning("sessions that hold the usage log's lock can't be ended: %s", error)
+            return 0
 
     async def _make_partitions(self) -> None:
-        async with await self._connect() as connection:
-            await connection.execute("SELECT ensure_usage_partitions(current_date - 1, current_date + 2)")
+        """Make the partitions of all days that wait: they are past ones where the database was away for long."""
+        days = [date.fromisoformat(line[:10].decode()) for line in self._queued]
+        try:
+            async with await self._connect() as connection:
+                await connection.execute("SELECT ensure_usage_partitions(%s, %s)", (min(days), max(days)))
+        except (psycopg.Error, OSError) as error:
+            log.error("partitions of the usage log can't be made: %s", error)
 
     def _bound(self) -> None:
         excess = len(self._queued) - MAX_QUEUED_ROWS
@@ -238,6 +268,12 @@ class UsageLog:
         if self._connection is None or not self._connection.is_open:
             await self._disconnect()
             self._connection = UsageConnection(await self._connect())
+        if self._unsure:
+            if await self._connection.has_stored(self._writer_id, self._number):
+                self.stats.rows += len(self._unsure)
+            else:
+                self._queued = self._unsure + self._queued
+            self._unsure = []
         return self._connection
 
     async def _disconnect(self) -> None:

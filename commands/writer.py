@@ -153,11 +153,13 @@ class GroupCommitWriter:
 
     def _carry_out(self, submissions: list[Submission]) -> list[Any]:
         attempts = 0
+        conflicted = False
         while True:
             attempts += 1
             try:
-                return self._attempt(submissions)
+                return self._attempt(submissions, under_lock=conflicted)
             except (VersionConflict, AnswerTaken):
+                conflicted = True
                 self.stats.conflicts += 1
                 self._aggregates.clear_failed()
                 if attempts < MAX_ATTEMPTS:
@@ -178,26 +180,38 @@ class GroupCommitWriter:
             # Isolate: whichever order is at fault fails alone.
             return [answer for submission in submissions for answer in self._carry_out([submission])]
 
-    def _attempt(self, submissions: list[Submission]) -> list[Any]:
+    def _attempt(self, submissions: list[Submission], *, under_lock: bool) -> list[Any]:
+        """Decide and save a batch. Under the lock it can't conflict, so that no process starves on a busy licence."""
         connection = self._connected()
-        self._aggregates.catch_up(connection)
         batch = Batch.of(submissions)
-        batch.find_replays(connection)
+        self._aggregates.catch_up(connection)
         self._aggregates.load(connection, batch.aggregate_ids())
-        batch.decide(self._aggregates)
-        if batch.recorded or batch.has_answers_to_store():
-            self._save(connection, batch)
-            self.stats.batches += 1
+        if under_lock:
+            with self._recorder.locked(connection):
+                self._aggregates.catch_up(connection)
+                self._aggregates.load(connection, batch.aggregate_ids())
+                self._decide(connection, batch, has_lock=True)
+        else:
+            self._decide(connection, batch, has_lock=False)
         self.stats.orders += len(submissions)
         return batch.answers()
 
-    def _save(self, connection: Connection[Any], batch: Batch) -> None:
+    def _decide(self, connection: Connection[Any], batch: Batch, *, has_lock: bool) -> None:
+        # After the aggregates: where they show what an idempotency key has led to, its answer must be found.
+        batch.find_replays(connection)
+        batch.decide(self._aggregates)
+        if batch.recorded or batch.has_answers_to_store():
+            self._save(connection, batch, has_lock=has_lock)
+            self.stats.batches += 1
+
+    def _save(self, connection: Connection[Any], batch: Batch, *, has_lock: bool) -> None:
         try:
             recordings = self._application.events.put(
                 batch.recorded,
                 recorded=batch.recorded,
                 finish=batch.finish,
                 connection=connection,
+                has_lock=has_lock,
             )
         except psycopg.errors.UniqueViolation as error:
             if error.diag.constraint_name == "licensing_events_pkey":

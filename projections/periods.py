@@ -26,3 +26,8 @@ def last_days(now: datetime, days: int) -> Period:
     """Return the period of so many days that ends with today."""
     since = first_day(now, days)
     return Period(days=days, since=since, until=since + timedelta(days=days))
+
+
+def recorded_since(now: datetime, retention_days: int) -> datetime:
+    """Return the start of the oldest day that retention leaves in the usage log: so many days before today."""
+    return first_day(now, retention_days + 1)

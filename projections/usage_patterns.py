@@ -73,7 +73,7 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trend(msgspec.Struct, frozen=True, kw_only=True):
-    """Uses per day in the second half of the period so far, against the first half.
+    """Uses per day in the second half of the period so far, as far as it is recorded, against the first half.
 
     `percent` is the change; None where there was nothing before.
     """
@@ -105,63 +105,61 @@ class UsagePatterns(msgspec.Struct, frozen=True, kw_only=True):
     as_of: AsOf
 
 
-_OF_LICENSE = "license_id = %(license_id)s AND occurred_at >= %(since)s AND occurred_at < %(until)s"
-
-# The rows are read once; each dimension then counts them in memory.
-_COUNTS = f"""
+# The rows are read once, which is most of the cost: they lie apart from each other. All else happens in memory.
+_PATTERNS = f"""
     WITH used AS MATERIALIZED (
-        SELECT occurred_at, type, hardware_id, country, app_version FROM usage WHERE {_OF_LICENSE}
+        SELECT occurred_at, type, hardware_id, country, app_version
+        FROM usage WHERE license_id = %(license_id)s AND occurred_at >= %(since)s AND occurred_at < %(until)s
     ), uses AS (
         SELECT * FROM used WHERE type <> 'license.validation.failed'
     ), devices AS MATERIALIZED (
         SELECT hardware_id, count(*) AS uses, min(occurred_at) AS first_seen_at, max(occurred_at) AS last_seen_at
         FROM uses GROUP BY hardware_id
-    )
-    SELECT 'type' AS dimension, type AS value, count(*) AS uses,
-        NULL::timestamptz AS first_seen_at, NULL::timestamptz AS last_seen_at FROM used GROUP BY type
-    UNION ALL SELECT 'half', CASE WHEN occurred_at < %(middle)s THEN 'first' ELSE 'second' END, count(*), NULL, NULL
-        FROM uses GROUP BY 2
-    UNION ALL SELECT 'hour', extract(hour FROM occurred_at AT TIME ZONE 'UTC')::text, count(*), NULL, NULL
-        FROM uses GROUP BY 2
-    UNION ALL SELECT 'weekday', extract(isodow FROM occurred_at AT TIME ZONE 'UTC')::text, count(*), NULL, NULL
-        FROM uses GROUP BY 2
-    UNION ALL (SELECT 'country', country, count(*), NULL, NULL FROM uses GROUP BY country ORDER BY 3 DESC, 2)
-    UNION ALL (SELECT 'version', app_version, count(*), NULL, NULL FROM uses GROUP BY app_version
-        ORDER BY 3 DESC, 2 LIMIT {MOST_VERSIONS})
-    UNION ALL SELECT 'devices', NULL, count(*), NULL, NULL FROM devices
-    UNION ALL (SELECT 'device', hardware_id, uses, first_seen_at, last_seen_at FROM devices
-        ORDER BY uses DESC, hardware_id LIMIT {MOST_DEVICES})
-"""  # noqa: S608 - constants only
-
-_SESSIONS = f"""
-    WITH uses AS (
+    ), marked AS (
         SELECT hardware_id, occurred_at,
             coalesce(occurred_at - lag(occurred_at) OVER of_device > interval '30 minutes', true) AS begins
-        FROM usage WHERE {_OF_LICENSE} AND type <> 'license.validation.failed'
-        WINDOW of_device AS (PARTITION BY hardware_id ORDER BY occurred_at)
+        FROM uses WINDOW of_device AS (PARTITION BY hardware_id ORDER BY occurred_at)
     ), numbered AS (
         SELECT hardware_id, occurred_at, count(*) FILTER (WHERE begins) OVER (
             PARTITION BY hardware_id ORDER BY occurred_at ROWS UNBOUNDED PRECEDING) AS number
-        FROM uses
+        FROM marked
     ), sessions AS (
         SELECT extract(epoch FROM max(occurred_at) - min(occurred_at))::float AS seconds
         FROM numbered GROUP BY hardware_id, number
     )
-    SELECT count(*) AS count, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS median_seconds,
-        avg(seconds) AS mean_seconds, max(seconds) AS max_seconds
-    FROM sessions
-"""  # noqa: S608
+    SELECT 'type' AS dimension, type AS value, count(*) AS uses,
+        NULL::timestamptz AS first_seen_at, NULL::timestamptz AS last_seen_at, NULL::float[] AS lengths
+        FROM used GROUP BY type
+    UNION ALL SELECT 'half', CASE WHEN occurred_at < %(middle)s THEN 'first' ELSE 'second' END, count(*), NULL, NULL,
+        NULL FROM uses GROUP BY 2
+    UNION ALL SELECT 'hour', extract(hour FROM occurred_at AT TIME ZONE 'UTC')::text, count(*), NULL, NULL, NULL
+        FROM uses GROUP BY 2
+    UNION ALL SELECT 'weekday', extract(isodow FROM occurred_at AT TIME ZONE 'UTC')::text, count(*), NULL, NULL, NULL
+        FROM uses GROUP BY 2
+    UNION ALL (SELECT 'country', country, count(*), NULL, NULL, NULL FROM uses GROUP BY country ORDER BY 3 DESC, 2)
+    UNION ALL (SELECT 'version', app_version, count(*), NULL, NULL, NULL FROM uses GROUP BY app_version
+        ORDER BY 3 DESC, 2 LIMIT {MOST_VERSIONS})
+    UNION ALL SELECT 'devices', NULL, count(*), NULL, NULL, NULL FROM devices
+    UNION ALL (SELECT 'device', hardware_id, uses, first_seen_at, last_seen_at, NULL FROM devices
+        ORDER BY uses DESC, hardware_id LIMIT {MOST_DEVICES})
+    UNION ALL SELECT 'sessions', NULL, count(*), NULL, NULL,
+        ARRAY[percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds), avg(seconds), max(seconds)] FROM sessions
+"""  # noqa: S608 - constants only
 
 
-async def of_license(connection: Any, license_id: UUID, period: Period, now: datetime) -> UsagePatterns:
-    """Return how a licence is used; call it within a snapshot. A licence that nobody uses gives zeros."""
-    middle = _middle(period, now)
+async def of_license(
+    connection: Any, license_id: UUID, period: Period, now: datetime, recorded_since: datetime
+) -> UsagePatterns:
+    """Return how a licence is used; call it within a snapshot. A licence that nobody uses gives zeros.
+
+    Before `recorded_since` the log keeps nothing, so that the trend must not look there.
+    """
+    since = max(period.since, recorded_since)
+    middle = _full_hour_between(since, now)
     wanted = {"license_id": license_id, "since": period.since, "until": period.until, "middle": middle}
     # Planned afresh each time, so that only the period's partitions are opened.
-    cursor = await connection.execute(_COUNTS, wanted, prepare=False)
+    cursor = await connection.execute(_PATTERNS, wanted, prepare=False)
     found = _by_dimension(await cursor.fetchall())
-    cursor = await connection.execute(_SESSIONS, wanted, prepare=False)
-    sessions = Sessions(**await cursor.fetchone())
     types, halves = _counts(found["type"]), _counts(found["half"])
     hours, weekdays = _counts(found["hour"]), _counts(found["weekday"])
     return UsagePatterns(
@@ -178,11 +176,11 @@ async def of_license(connection: Any, license_id: UUID, period: Period, now: dat
         devices=[_device(row) for row in found["device"]],
         countries=[CountryUse(country=row["value"], uses=row["uses"]) for row in found["country"]],
         app_versions=[VersionUse(app_version=row["value"], uses=row["uses"]) for row in found["version"]],
-        sessions=sessions,
+        sessions=_sessions(found["sessions"][0]),
         trend=trend(
             uses_before=halves.get("first", 0),
             uses=halves.get("second", 0),
-            length_before=middle - period.since,
+            length_before=middle - since,
             length=now - middle,
         ),
         as_of=await of_logs(connection, now),
@@ -207,10 +205,9 @@ def trend(*, uses_before: int, uses: int, length_before: timedelta, length: time
     )
 
 
-def _middle(period: Period, now: datetime) -> datetime:
-    """Return the full hour in the middle of what has passed of the period."""
-    hours = (now - period.since) / 2 // HOUR
-    return period.since + hours * HOUR
+def _full_hour_between(since: datetime, now: datetime) -> datetime:
+    """Return the middle of a stretch of time, less what is over a full hour since its start."""
+    return since + (now - since) / 2 // HOUR * HOUR
 
 
 def _by_dimension(rows: list[dict[str, Any]]) -> defaultdict[str, list[dict[str, Any]]]:
@@ -231,3 +228,8 @@ def _device(row: dict[str, Any]) -> DeviceUse:
         first_seen_at=row["first_seen_at"],
         last_seen_at=row["last_seen_at"],
     )
+
+
+def _sessions(row: dict[str, Any]) -> Sessions:
+    median, mean, longest = row["lengths"]
+    return Sessions(count=row["uses"], median_seconds=median, mean_seconds=mean, max_seconds=longest)

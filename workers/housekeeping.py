@@ -21,6 +21,8 @@ CLEANING_EVERY = 60
 """Rounds of the clock between two cleanings: ten minutes."""
 
 IDEMPOTENCY_LIFE = timedelta(hours=24)
+WRITER_LIFE = timedelta(days=7)
+"""How long a process may be silent before its last round is forgotten."""
 
 
 class Housekeeping:
@@ -62,4 +64,5 @@ class Housekeeping:
         await connection.execute("SELECT ensure_usage_partitions(%s, %s)", (today, today + timedelta(days=2)))
         await connection.execute("SELECT drop_usage_partitions(%s)", (today - timedelta(days=self._retention_days),))
         await connection.execute("DELETE FROM idempotency WHERE created_at < %s", (now - IDEMPOTENCY_LIFE,))
+        await connection.execute("DELETE FROM usage_writers WHERE stored_at < %s", (now - WRITER_LIFE,))
         await connection.execute("DELETE FROM refresh_families WHERE expires_at < %s", (now,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from api.call import Call
+from api.call import Call, as_uuid
 from api.endpoint import Auth, Endpoint
 from api.responses import Answer, answer
 from api.schemas.auth import JwkSet, NoBody, RefreshRequest, TokenAnswer, TokenRequest, VerifyAnswer
@@ -31,7 +31,8 @@ REFRESH_LIFE = timedelta(days=30)
 async def create_token(call: Call) -> Answer:
     """Give tokens to an active device, and begin a family of refresh tokens."""
     body: TokenRequest = call.body
-    standing = await read_afresh(call, body.license_id, body.hardware_id)
+    license_id = as_uuid(body.license_id)
+    standing = await read_afresh(call, license_id, body.hardware_id) if license_id else None
     if standing is None:
         raise LicenseNotFound("License not found")
     claim = Claim(standing.device_is_active, products_named(call, None))

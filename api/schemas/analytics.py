@@ -75,7 +75,7 @@ class Sessions(msgspec.Struct, kw_only=True):
 class Trend(msgspec.Struct, kw_only=True):
     """Uses per day in the second half of the period so far, against the first; a change up to 5 percent is flat.
 
-    `percent` is null where there was no use before.
+    Days before the log's retention do not count. `percent` is null where there was no use before.
     """
 
     direction: Literal["up", "down", "flat"]
@@ -147,13 +147,16 @@ class FailureReason(msgspec.Struct, kw_only=True):
     count: int
 
 
-class UsageReportAnswer(Covered, UseCounts, kw_only=True):
+class UsageReportAnswer(Covered, kw_only=True):
     """The use of all licences.
 
     `daily` has every day; the other lists begin with the most used. `licenses` holds 20, `app_versions` 50.
     A machine with two licences counts as two devices, as it does in seats.
     """
 
+    validations: int
+    failed_validations: int
+    heartbeats: int
     unique_devices: int
     used_licenses: int
     daily: list[DailyUsage]

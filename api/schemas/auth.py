@@ -13,13 +13,14 @@ from api.schemas.common import Identifier, Name, Timestamp
 RequestsLimit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 EndpointPattern = Annotated[str, Meta(min_length=1, max_length=256, pattern="^/")]
 ClientName = Annotated[Name, Meta(min_length=1)]
+LicenseId = Annotated[str, Meta(min_length=1, max_length=64, description="A UUID; any other text names no licence")]
 TokenText = Annotated[str, Meta(min_length=1, max_length=16384)]
 
 
 class TokenRequest(msgspec.Struct, kw_only=True):
     """Asks for tokens for an active device."""
 
-    license_id: UUID
+    license_id: LicenseId
     hardware_id: Identifier
 
 

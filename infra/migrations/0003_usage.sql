@@ -62,6 +62,14 @@ BEGIN
 END
 $$;
 
+-- The last round that each process has stored, so that after a lost reply nothing is stored twice.
+CREATE TABLE usage_writers (
+    writer_id uuid PRIMARY KEY,
+    last_round bigint NOT NULL,
+    stored_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
 REVOKE ALL ON FUNCTION ensure_usage_partitions(date, date), drop_usage_partitions(date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_usage_partitions(date, date), drop_usage_partitions(date) TO lizenzserver_service;
 GRANT SELECT, INSERT ON usage TO lizenzserver_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON usage_writers TO lizenzserver_service;

@@ -203,7 +203,12 @@ class TestUpdate:
     )
     async def test_it_changes_what_is_sent_and_nothing_else(self, client: Client, field: str, value: Any) -> None:
         license = await client.new_license(
-            expires_in_days=5, features=["f"], metadata={"m": 1}, email="old@example.org", product="Editor", edition="Pro"
+            expires_in_days=5,
+            features=["f"],
+            metadata={"m": 1},
+            email="old@example.org",
+            product="Editor",
+            edition="Pro",
         )
         reply = await patch(client, license, **{field: value})
         assert reply.status == 200

@@ -54,7 +54,9 @@ async def test_it_is_counted_and_moves_the_device_last_seen(client: Client) -> N
     license, token = await activated(client)
     before = await usage(client, license)
     for _ in range(3):
-        await client.bearer(HEARTBEAT, token, {"session_data": {"app_version": "1.2", "client_time": "2026-01-01T00:00:00Z"}})
+        await client.bearer(
+            HEARTBEAT, token, {"session_data": {"app_version": "1.2", "client_time": "2026-01-01T00:00:00Z"}}
+        )
     after = await usage(client, license)
     assert (before["heartbeats"], after["heartbeats"]) == (0, 3)
     assert after["daily"][-1]["heartbeats"] == 3
@@ -82,7 +84,12 @@ async def test_session_data_that_is_no_small_object_is_refused(client: Client, s
 
 
 async def test_without_a_token_or_with_an_api_key_it_is_refused(client: Client) -> None:
-    for headers in ({}, {"authorization": "Bearer x.y.z"}, {"authorization": "Basic abc"}, {"x_api_key": client.api_key}):
+    for headers in (
+        {},
+        {"authorization": "Bearer x.y.z"},
+        {"authorization": "Basic abc"},
+        {"x_api_key": client.api_key},
+    ):
         reply = await client.request("POST", HEARTBEAT, {}, **headers)
         assert (reply.status, reply["error_code"]) == (401, "INVALID_TOKEN")
 

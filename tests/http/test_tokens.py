@@ -123,7 +123,9 @@ class TestVerify:
 
     async def test_the_scheme_is_read_without_case(self, client: Client) -> None:
         _, tokens = await activated(client)
-        reply = await client.request("POST", "/api/v1/auth/verify", {}, authorization=f"bearer {tokens['access_token']}")
+        reply = await client.request(
+            "POST", "/api/v1/auth/verify", {}, authorization=f"bearer {tokens['access_token']}"
+        )
         assert reply.status == 200
 
     async def test_a_token_ends_after_an_hour(self, client: Client, time_passes: Passing) -> None:

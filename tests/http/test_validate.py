@@ -111,9 +111,7 @@ async def test_a_change_is_seen_by_the_very_next_validation(client: Client) -> N
         reply = await client.validate(license, "pc")
         assert reply["limits"]["max_devices"] == devices
         assert (reply["features"], reply["edition"]) == ([f"f{devices}"], f"E{devices}")
-    await client.admin(
-        "POST", f"/licenses/{license['license_id']}/devices/deactivate", {"hardware_id": "pc"}
-    )
+    await client.admin("POST", f"/licenses/{license['license_id']}/devices/deactivate", {"hardware_id": "pc"})
     assert refused(await client.validate(license, "pc"), 403, "DEVICE_NOT_ACTIVATED")
     await client.activate(license, "pc")
     assert (await client.validate(license, "pc")).status == 200

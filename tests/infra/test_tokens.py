@@ -125,10 +125,13 @@ class TestIssuedTokens:
 
     def test_fit_with_the_longest_identifiers_and_are_refused_when_features_do_not(self, tokens: Tokens) -> None:
         longest: dict[str, Any] = {"hardware_id": "\U0001f600" * 256, "product": "\U0001f600" * 256}
-        token, claims = issue(tokens, OFFLINE, **longest, features=("x" * 60,) * 9)
+        most = ("x" * 256,) * 31 + ("x" * 159,)  # 8 KiB as JSON, which is all that a licence may have
+        assert len(json.dumps(most, separators=(",", ":"))) == 8 * 1024
+        token, claims = issue(tokens, OFFLINE, **longest, features=most, epoch=10**9)
         assert tokens.verify(token, OFFLINE, NOW) == claims
+        assert claims.epoch == 10**9
         with pytest.raises(Invalid):
-            issue(tokens, OFFLINE, features=("x" * 64,) * 64)
+            issue(tokens, OFFLINE, **longest, features=most * 2)
 
 
 class TestTime:

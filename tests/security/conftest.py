@@ -1,23 +1,26 @@
-"""A process that runs all services, shared by the tests of a file; and a small world in it."""
+"""A process that runs all services, and a small world in it; each test gets a client with an address of its own."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from tests.support.client import Client, Secrets
 from tests.support.cluster import Cluster
 from tests.support.ports import Ports
-from tests.support.world import World, make_world
+from tests.support.world import Seat, World, make_world
 
 SEATS = 20
 
+_addresses = count(1)
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture(scope="package")
 def ports(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
     folder: Path = tmp_path_factory.mktemp("ports")
     database = cluster.new_database()
@@ -26,9 +29,29 @@ def ports(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     cluster.drop(database)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(ports: Ports) -> AsyncIterator[World]:
+@pytest.fixture(scope="package")
+def world(ports: Ports) -> World:
+    return asyncio.run(_world(ports))
+
+
+async def _world(ports: Ports) -> World:
     async with aiohttp.ClientSession() as session:
         client = Client(session, ports.base(), Secrets())
         client.api_key = (await client.new_api_key(allowed_endpoints=["/api/v1/*"]))["api_key"]
-        yield await make_world(client, SEATS)
+        return await make_world(client, SEATS)
+
+
+@pytest.fixture
+async def attacker(world: World) -> AsyncIterator[Client]:
+    """Give a client that knows the world's API key."""
+    number = next(_addresses)
+    async with aiohttp.ClientSession() as session:
+        client = Client(session, world.client.base, Secrets(), f"10.9.{number // 256}.{number % 256}")
+        client.api_key = world.client.api_key
+        yield client
+
+
+@pytest.fixture
+async def seat(attacker: Client) -> Seat:
+    """Give a licence with an active device that no other test touches."""
+    return (await make_world(attacker)).seats[0]

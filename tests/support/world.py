@@ -106,6 +106,7 @@ def _programs(world: World, seat: Seat, mark: str) -> list[Request]:
     validate = {**device, "app_version": "1.2", "nonce": "n", "client_time": "2030-01-01T00:00:00Z"}
     activate = {**other, "device_name": "PC", "os_info": {"name": "Windows", "version": "10"}}
     heartbeat = {"session_data": {"custom": "data", "app_version": "1"}}
+    patterns = f"licenses/{seat.license['license_id']}/patterns"
     api_key = {"client_name": "a", "allowed_endpoints": ["/api/v1/license/*"]}
     return [
         Request("POST", "/api/v1/license/validate", key, validate),
@@ -117,6 +118,7 @@ def _programs(world: World, seat: Seat, mark: str) -> list[Request]:
         Request("POST", "/api/v1/auth/token", key, token),
         Request("POST", "/api/v1/auth/refresh", {}, {"refresh_token": seat.refresh}),
         Request("POST", "/api/v1/auth/verify", bearer),
+        *(Request("GET", f"/api/v1/analytics/{path}?days=7", key) for path in ("reports/usage", "dashboard", patterns)),
         Request("POST", "/api/v1/auth/api-key", secret, api_key),
         Request("GET", "/api/v1/auth/api-keys", secret),
         Request("DELETE", f"/api/v1/auth/api-keys/{world.key_id}", secret),

@@ -1,0 +1,111 @@
+"""Two writers on one database, as two API processes are: conflicts are resolved, seats are never oversold."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from commands import aggregates
+from commands.batch import Replay, Submission
+from domain.errors import AlreadyActivated, DeviceLimitExceeded, DeviceNotFound
+from infra.postgres import Database
+from tests.support.invariants import check_invariants
+from tests.support.orders import (
+    activate,
+    carry_out,
+    deactivate,
+    issue,
+    running_writer,
+    submitted,
+    transfer,
+)
+
+
+async def test_a_race_for_the_last_seats_has_exactly_as_many_winners_as_seats(database: Database) -> None:
+    async with running_writer(database) as one, running_writer(database) as other:
+        for _ in range(5):
+            license_id = uuid4()
+            await carry_out(one, issue(license_id, max_devices=3))
+            results = await asyncio.gather(
+                *((one, other)[n % 2].execute(submitted(activate(license_id, f"pc-{n}"))) for n in range(40)),
+                return_exceptions=True,
+            )
+            assert sum(isinstance(result, bytes) for result in results) == 3
+            assert sum(isinstance(result, DeviceLimitExceeded) for result in results) == 37
+        assert len(check_invariants(database)) == 5 * 4
+
+
+async def test_a_licence_that_all_processes_want_at_once_serves_them_all(database: Database) -> None:
+    """Orders come one by one on both sides for a while, so that nearly every batch meets the other's."""
+    async with running_writer(database) as one, running_writer(database) as other:
+        license_id = uuid4()
+        await carry_out(one, issue(license_id, max_devices=1000))
+
+        async def client(number: int) -> list[Any]:
+            orders = (activate(license_id, f"pc-{number}-{n}") for n in range(12))
+            return await carry_out((one, other)[number % 2], *orders)
+
+        answers = [answer for client_ in await asyncio.gather(*map(client, range(16))) for answer in client_]
+        assert [answer for answer in answers if not isinstance(answer, bytes)] == []
+        assert one.stats.conflicts + other.stats.conflicts > 0
+        assert len(check_invariants(database)) == 1 + 16 * 12
+
+
+async def test_each_writer_decides_on_what_the_other_has_saved(database: Database) -> None:
+    async with running_writer(database) as one, running_writer(database) as other:
+        license_id = uuid4()
+        await carry_out(one, issue(license_id, max_devices=1))
+        assert await carry_out(other, activate(license_id, "a")) == [b'{"max_devices": 1, "current_devices": 1}']
+        (refused,) = await carry_out(one, activate(license_id, "a"))
+        assert isinstance(refused, AlreadyActivated)
+        (moved,) = await carry_out(one, transfer(license_id, "a", "b"))
+        assert isinstance(moved, bytes)
+        (gone,) = await carry_out(other, deactivate(license_id, "a"))
+        assert isinstance(gone, DeviceNotFound)
+        (ended,) = await carry_out(other, deactivate(license_id, "b"))
+        assert ended == b'{"max_devices": 1, "current_devices": 0}'
+        check_invariants(database)
+
+
+async def test_one_idempotency_key_on_both_writers_makes_one_event_and_one_answer(database: Database) -> None:
+    async with running_writer(database) as one, running_writer(database) as other:
+        for _ in range(10):
+            license_id, key = uuid4(), uuid4().hex
+            await carry_out(one, issue(license_id, max_devices=50))
+            results = await asyncio.gather(
+                *(
+                    (one, other)[n % 2].execute(submitted(activate(license_id, "pc-1"), idempotency_key=key))
+                    for n in range(10)
+                )
+            )
+            replays = [result for result in results if isinstance(result, Replay)]
+            (first,) = (result for result in results if isinstance(result, bytes))
+            assert {replay.answer_sealed for replay in replays} == {b"sealed:" + first}
+        assert len(check_invariants(database)) == 20
+
+
+async def test_a_full_memory_forgets_licences_but_never_one_that_is_being_decided(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregates, "MAX_DEVICES", 30)
+    async with running_writer(database) as writer:
+        crowded, small = uuid4(), uuid4()
+        await carry_out(writer, issue(crowded, max_devices=50), issue(small))
+        await asyncio.gather(*(writer.execute(submitted(activate(crowded, f"pc-{n}"))) for n in range(25)))
+        # Failing orders make the writer forget and reload the crowded licence.
+        for n in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await writer.execute(Submission(activate(crowded, f"bad-{n}"), lambda *_: 1 // 0))  # type: ignore[arg-type]
+        await carry_out(writer, activate(crowded, "there"))
+        others = [uuid4() for _ in range(3)]
+        await asyncio.gather(*(writer.execute(submitted(issue(one))) for one in others))
+        results = await asyncio.gather(
+            writer.execute(submitted(activate(crowded, "more"))),
+            writer.execute(submitted(activate(small, "pc-1"))),
+            *(writer.execute(submitted(activate(one, "pc-1"))) for one in others),
+        )
+        assert all(isinstance(result, bytes) for result in results)
+        check_invariants(database)

@@ -1,0 +1,101 @@
+"""The tour in the README works as printed: the same commands, the same output but for ids and times."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from tests.support.client import eventually
+
+ROOT = Path(__file__).parents[2]
+PORTS = {"AUTH_PORT": 5001, "LICENSE_PORT": 5002, "ANALYTICS_PORT": 5003, "ADMIN_PORT": 5004}
+SERVE = "from cli.main import main; main()"
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+_CHANGING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[0-9:.]+Z")
+
+
+def block(mark: str) -> str:
+    """Return the code block that follows a comment in the README."""
+    found = re.search(rf"<!-- {mark} -->\n```\w+\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert found is not None, f"the README has no block marked {mark}"
+    return found[1]
+
+
+def free_ports() -> dict[str, int]:
+    with ExitStack() as stack:
+        sockets = {name: stack.enter_context(socket.socket()) for name in PORTS}
+        for each in sockets.values():
+            each.bind(("127.0.0.1", 0))
+        return {name: each.getsockname()[1] for name, each in sockets.items()}
+
+
+def printed_to(log: Path) -> str:
+    return log.read_text("utf-8")
+
+
+@asynccontextmanager
+async def serving(folder: Path, ports: dict[str, int]) -> AsyncIterator[None]:
+    """Run `lizenzserver serve` in a folder, with no setting but its ports, until every port is ready."""
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
+    environ = {**kept, "PYTHONPATH": str(ROOT), **{name: str(port) for name, port in ports.items()}}
+    with (folder / "serve.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SERVE, "serve", cwd=folder, env=environ, stdout=log, stderr=log
+        )
+    try:
+        async with aiohttp.ClientSession() as session:
+            await eventually(lambda: _all_ready(session, process, ports, folder / "serve.log"), START_SECONDS)
+        yield
+    finally:
+        await _stop(process)
+
+
+async def _all_ready(session: aiohttp.ClientSession, process: Process, ports: dict[str, int], log: Path) -> bool:
+    assert process.returncode is None, printed_to(log)
+    for port in ports.values():
+        try:
+            async with session.get(f"http://127.0.0.1:{port}/health/ready") as response:
+                if response.status != 200:
+                    return False
+        except aiohttp.ClientError:
+            return False
+    return True
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+
+
+async def test_the_tour_prints_what_the_readme_says(tmp_path: Path) -> None:
+    ports = free_ports()
+    commands = block("tour")
+    for name, documented in PORTS.items():
+        commands = commands.replace(f"localhost:{documented}/", f"localhost:{ports[name]}/")
+    async with serving(tmp_path, ports):
+        shell = await asyncio.create_subprocess_exec("bash", "-c", commands, cwd=tmp_path, stdout=PIPE, stderr=PIPE)
+        printed, complaints = await shell.communicate()
+    assert complaints.decode() == ""
+    assert _CHANGING.sub("…", printed.decode()) == _CHANGING.sub("…", block("tour-output"))
+
+
+def test_the_tour_has_ten_lines() -> None:
+    assert len(block("tour").splitlines()) == 10

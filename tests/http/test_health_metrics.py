@@ -1,0 +1,101 @@
+"""Health and metrics on every service: for machines that watch, without credentials and without secrets."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.server import SERVICES, Service, application
+from api.services import Services
+from tests.support.client import Client
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def metrics(client: Client) -> str:
+    async with client.session.get(f"{client.base}/metrics") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/plain")
+        return await response.text()
+
+
+def requests_of(text: str, route: str, status: str) -> float:
+    """Return how many requests a route has answered with a status."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.endswith("_count") and sample.labels.get("route") == route and sample.labels["status"] == status
+    )
+
+
+async def test_alive_and_ready(client: Client) -> None:
+    live = await client.request("GET", "/health/live")
+    assert (live.status, live["status"]) == (200, "ok")
+    ready = await client.request("GET", "/health/ready")
+    assert (ready.status, ready["status"]) == (200, "ok")
+    assert {"database", "migrations"} <= set(ready["checks"])
+    assert all(check["ok"] is True for check in ready["checks"].values())
+
+
+@pytest.mark.parametrize("which", SERVICES, ids=lambda service: str(service.name))
+async def test_every_service_has_them(client: Client, services: Services, which: Service) -> None:
+    runner = web.AppRunner(application(which, services, "test"), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        for path in ("/health/live", "/health/ready", "/metrics", "/.well-known/jwks.json"):
+            async with client.session.get(base + path) as response:
+                assert response.status == 200, path
+                assert response.headers["X-Request-ID"]
+                await response.read()
+        async with client.session.get(base + "/openapi.json") as response:
+            document = await response.json()
+        assert document["openapi"].startswith("3.1")
+        assert {endpoint.path for endpoint in which.endpoints} <= set(document["paths"])
+    finally:
+        await runner.cleanup()
+
+
+async def test_requests_are_counted_by_route_and_status(client: Client) -> None:
+    route = "/api/v1/license/validate"
+    license = await client.new_license()
+    await client.activate(license, "pc")
+    before = await metrics(client)
+    for _ in range(3):
+        await client.validate(license, "pc")
+    await client.validate(license, "other")
+    after = await metrics(client)
+    assert requests_of(after, route, "200") - requests_of(before, route, "200") == 3
+    assert requests_of(after, route, "403") - requests_of(before, route, "403") == 1
+
+
+async def test_a_scanner_makes_no_new_series(client: Client) -> None:
+    await client.request("GET", "/scan-0")
+    before = len((await metrics(client)).splitlines())
+    for number in range(20):
+        await client.request("GET", f"/scan-{number}")
+        await client.request("GET", f"/api/v1/admin/licenses/{number}")
+    after = len((await metrics(client)).splitlines())
+    assert after - before <= 30
+
+
+async def test_they_hold_no_secret_and_no_id(client: Client) -> None:
+    license = await client.new_license(customer_id="customer-of-metrics", email="zoe@example.org")
+    await client.activate(license, "hardware-of-metrics")
+    token = (await client.tokens(license, "hardware-of-metrics"))["access_token"]
+    await client.bearer("/api/v1/license/heartbeat", token, {})
+    text = await metrics(client) + str((await client.request("GET", "/health/ready")).body)
+    for private in (
+        license["license_id"],
+        license["license_key"],
+        "customer-of-metrics",
+        "hardware-of-metrics",
+        "zoe@",
+        token[-20:],
+        client.api_key,
+        client.address,
+    ):
+        assert private not in text

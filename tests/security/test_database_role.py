@@ -1,0 +1,91 @@
+"""What somebody could do who got hold of the service's role in the database: append events, and not much more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from infra.postgres import Database
+from tests.support.client import Client
+
+FORBIDDEN = [
+    "UPDATE licensing_events SET topic = topic",
+    "DELETE FROM licensing_events",
+    "TRUNCATE licensing_events",
+    "UPDATE licensing_events SET state = '' WHERE false",
+    "ALTER TABLE licensing_events DISABLE TRIGGER ALL",
+    "DROP TABLE licensing_events",
+    "CREATE TABLE mine (a int)",
+    "CREATE TABLE public.mine (a int)",
+    "CREATE TEMP TABLE mine (a int)",
+    "CREATE SCHEMA mine",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE EXTENSION dblink",
+    "CREATE ROLE mine SUPERUSER",
+    "UPDATE usage SET license_id = NULL",
+    "DELETE FROM usage",
+    "TRUNCATE usage",
+    "UPDATE service_identity SET key_fingerprint = 'x'",
+    "DELETE FROM service_identity",
+    "DELETE FROM schema_migrations",
+    "TRUNCATE licenses",
+    "GRANT DELETE ON licensing_events TO PUBLIC",
+    "COPY licensing_events TO PROGRAM 'cat'",
+    "COPY licenses FROM PROGRAM 'echo'",
+    "COPY licenses TO '/tmp/licenses'",
+    "SELECT pg_read_file('/etc/passwd')",
+    "SELECT pg_ls_dir('/')",
+    "SELECT rolpassword FROM pg_authid",
+    "SELECT lo_import('/etc/passwd')",
+    "SELECT setval('licensing_events_notification_id_seq', 1)",
+    "ALTER ROLE lizenzserver_service SUPERUSER",
+    "ALTER SYSTEM SET fsync = off",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
+def test_it_may_not(database: Database, statement: str) -> None:
+    with database.connect() as connection, pytest.raises((errors.InsufficientPrivilege, errors.WrongObjectType)):
+        connection.execute(statement)  # type: ignore[call-overload]
+
+
+def test_partitions_can_be_made_and_dropped_by_the_days_only(database: Database) -> None:
+    with database.connect() as connection:
+        with pytest.raises(psycopg.Error):
+            connection.execute("SELECT ensure_usage_partitions('2020-01-01', '2120-01-01')")
+        connection.execute("SELECT ensure_usage_partitions(current_date, current_date + 1)")
+        connection.execute("SELECT drop_usage_partitions('9999-01-01')")
+        row = connection.execute("SELECT count(*) AS left FROM pg_inherits WHERE inhparent = 'usage'::regclass").fetchone()
+    assert row is not None
+    assert row["left"] >= 2
+
+
+async def test_a_stored_topic_is_never_imported(
+    database: Database, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who can insert a row must not be able to choose what code runs."""
+    (tmp_path / "planted_module.py").write_text("class Planted: pass\n", encoding="ascii")
+    monkeypatch.syspath_prepend(tmp_path)
+    license, other = await client.new_license(), await client.new_license()
+    for topic in ("planted_module:Planted", "os:system", "domain.license:License", "builtins:exec", "", "x" * 1000):
+        with database.connect() as connection:
+            version = "SELECT max(originator_version) + 1 FROM licensing_events WHERE originator_id = %(id)s"
+            connection.execute(
+                f"INSERT INTO licensing_events (originator_id, originator_version, topic, state)"  # type: ignore[call-overload]
+                f" SELECT %(id)s, ({version}), %(topic)s, '{{}}'",
+                {"id": license["license_id"], "topic": topic},
+            )
+        for reply in (
+            await client.admin("GET", f"/licenses/{license['license_id']}/events"),
+            await client.activate(license, f"pc-{uuid4()}"),
+        ):
+            assert reply.status in {500, 503}
+            assert reply.body.keys() == {"error", "error_code", "details"}
+    assert "planted_module" not in sys.modules
+
+    assert (await client.activate(other, "pc")).status == 201  # What is broken harms nobody else.

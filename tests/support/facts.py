@@ -1,0 +1,94 @@
+"""Facts of every kind, for property tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypothesis import strategies as st
+
+from domain.facts import (
+    FACTS,
+    ApiKeyCreated,
+    Cause,
+    DeviceActivated,
+    DeviceRenamed,
+    Fact,
+    LicenseIssued,
+    LicenseUpdated,
+    Origin,
+    Recorded,
+    SeatTransferred,
+)
+from domain.facts import DeviceDeactivated as Ended
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+OPTIONAL = st.none() | TEXT
+BYTES = st.binary(max_size=40)
+TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
+SEALED = st.dictionaries(TEXT, BYTES, max_size=3)
+SEATS = st.integers(1, 100_000)
+LISTS = st.lists(TEXT, max_size=4).map(tuple)
+
+_OPTIONAL_TERMS = {
+    "features": LISTS,
+    "product": OPTIONAL,
+    "edition": OPTIONAL,
+    "floating": st.booleans(),
+    "expires_at": st.none() | TIMES,
+}
+
+_FIELDS: dict[type[Fact], tuple[dict[str, st.SearchStrategy[object]], dict[str, st.SearchStrategy[object]]]] = {
+    LicenseIssued: (
+        {"key_digest": BYTES, "key_sealed": BYTES, "max_devices": SEATS},
+        {**_OPTIONAL_TERMS, "is_test": st.booleans()},
+    ),
+    LicenseUpdated: ({}, {**_OPTIONAL_TERMS, "max_devices": SEATS}),
+    DeviceActivated: (
+        {"hardware_id": TEXT},
+        {"name_tag": st.none() | BYTES, "app_version": OPTIONAL, "client_time": st.none() | TIMES},
+    ),
+    DeviceRenamed: ({"hardware_id": TEXT, "name_tag": BYTES}, {}),
+    Ended: ({"hardware_id": TEXT, "activation_id": st.uuids()}, {}),
+    SeatTransferred: ({"from_hardware_id": TEXT, "to_hardware_id": TEXT, "ended_activation_id": st.uuids()}, {}),
+    ApiKeyCreated: (
+        {
+            "key_digest": BYTES,
+            "client_name": TEXT,
+            "allowed_endpoints": LISTS,
+            "requests_per_minute": st.none() | st.integers(1, 2**53),
+            "requests_per_hour": st.none() | st.integers(1, 2**53),
+        },
+        {"product": OPTIONAL, "expires_at": st.none() | TIMES},
+    ),
+}
+
+
+def facts_of(kind: type[Fact]) -> st.SearchStrategy[Fact]:
+    """Return facts of one kind, with any subset of what may be left out."""
+    required, optional = _FIELDS.get(kind, ({}, {}))
+    fields = st.fixed_dictionaries(required, optional={**optional, "sealed": SEALED})
+    return fields.map(lambda given: kind(**given))
+
+
+FACTS_OF_ALL_KINDS = st.sampled_from(FACTS).flatmap(facts_of)
+
+CAUSES = st.builds(
+    Cause,
+    actor=TEXT,
+    command=TEXT,
+    command_id=st.uuids(),
+    request_id=TEXT,
+    origin=st.builds(Origin, country=OPTIONAL, network=st.none() | BYTES),
+    sealed_address=st.none() | BYTES,
+)
+
+RECORDED = st.builds(
+    Recorded,
+    originator_id=st.uuids(),
+    originator_version=st.integers(1, 2**62),
+    event_id=st.uuids(),
+    occurred_at=TIMES,
+    subject_id=st.none() | st.uuids(),
+    cause=CAUSES,
+    fact=FACTS_OF_ALL_KINDS,
+)
