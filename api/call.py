@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from aiohttp import web
 
-from api.credentials import Credential
+from api.credentials import Credential, token_bucket
 from api.endpoint import Endpoint
 from api.rate_limits import Quota
 from api.responses import Answer
@@ -22,6 +22,7 @@ from domain import facts
 from domain.errors import IdempotencyKeyReused, Invalid, RateLimitExceeded
 from domain.facts import Cause
 from infra.network import Origin
+from infra.tokens import Claims
 
 DEFAULT_PER_MINUTE = 60
 DEFAULT_PER_HOUR = 1_000
@@ -86,9 +87,9 @@ class Call:
         """Count this request against its client's address."""
         await self.count(f"address:{self.origin.limit_key}", DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
 
-    async def count_by_license(self, license_id: UUID) -> None:
-        """Count this request against the licence that its token names."""
-        await self.count(f"license:{license_id}", DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
+    async def count_by_token(self, claims: Claims) -> None:
+        """Count this request against the activation that its token rests on."""
+        await self.count(token_bucket(claims), DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
 
     async def execute(self, order: Order, render: Render, status: int = 200, *, needs_views: bool = False) -> Answer:
         """Have an order carried out; answer with what `render` makes of it, or as before to its idempotency key.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from api.endpoint import Auth
+from api.late_checks import still_holds
 from domain import api_key
 from domain.errors import EndpointNotAllowed, Invalid, InvalidToken, Refusal, Unauthorized
 from infra.api_secrets import equal
@@ -105,7 +106,15 @@ async def _by_api_key(request: web.Request, endpoint: Endpoint, services: Servic
 
 
 async def _has_changed(services: Services, view: ApiKeyView) -> bool:
-    return await services.usage.is_current(view.key_id, view.position) is False
+    is_current = await services.usage.is_current(view.key_id, view.position)
+    if is_current is None:
+        is_current = await still_holds(services, [(view.key_id, view.position)])
+    return not is_current
+
+
+def token_bucket(claims: Claims) -> str:
+    """Return what a token's requests count against: its activation, so that many devices of a licence all have room."""
+    return f"activation:{claims.license_id}:{claims.activation_id}"
 
 
 async def _by_bearer(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
@@ -114,9 +123,7 @@ async def _by_bearer(request: web.Request, endpoint: Endpoint, services: Service
     if scheme.lower() != "bearer" or not token:
         raise InvalidToken("A token is needed in Authorization: Bearer")
     claims = services.tokens.verify(token.strip(), TokenKind.ACCESS, now)
-    return Credential(
-        f"token:{claims.jti}", claims=claims, bucket=f"license:{claims.license_id}", per_minute=60, per_hour=1000
-    )
+    return Credential(f"token:{claims.jti}", claims=claims, bucket=token_bucket(claims), per_minute=60, per_hour=1000)
 
 
 async def _by_admin_key(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:

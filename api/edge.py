@@ -15,7 +15,8 @@ from aiohttp.typedefs import Middleware
 from api.connections import AnswerUnreadable
 from api.endpoint import Dialect
 from api.errors import Unexpected, refuse
-from api.responses import REQUEST_ID, respond
+from api.rate_limits import UNLIMITED_COUNT
+from api.responses import RATE_LIMIT_HEADERS, REQUEST_ID, respond
 from api.services import Services
 from domain.errors import Invalid, MethodNotAllowed, NotFound, PayloadTooLarge, Refusal
 from infra.logs import access_logger
@@ -60,6 +61,8 @@ def edge(services: Services) -> Middleware:
             response = await _handled(request, handler, request_id)
         response.headers["X-Request-ID"] = request_id
         response.headers["Server"] = SERVER
+        for name in RATE_LIMIT_HEADERS:
+            response.headers.setdefault(name, str(UNLIMITED_COUNT))
         if origin in origins:
             response.headers["Access-Control-Allow-Origin"] = origin or ""
             response.headers["Access-Control-Expose-Headers"] = _EXPOSED
@@ -82,7 +85,9 @@ def answer_unreadable(services: Services) -> AnswerUnreadable:
     def unreadable(beginning: bytes) -> web.Response:
         request_id = uuid4().hex
         dialect = Dialect.LICENSES_API if b" /licenses-api/" in beginning else Dialect.SERVICES
-        response = respond(refuse(dialect, None, Invalid(request="is not valid HTTP, or its headers are too long"), request_id))
+        response = respond(
+            refuse(dialect, None, Invalid(request="is not valid HTTP, or its headers are too long"), request_id)
+        )
         response.headers["X-Request-ID"] = request_id
         response.headers["Server"] = SERVER
         metrics.request("ANY", "unreadable", response.status, 0.0)
@@ -95,12 +100,10 @@ def answer_unreadable(services: Services) -> AnswerUnreadable:
 async def _handled(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
     dialect = Dialect.LICENSES_API if request.path.startswith(LICENSES_API) else Dialect.SERVICES
     refusal: Refusal
+    if request.version not in _VERSIONS:
+        return respond(refuse(dialect, None, Invalid(request="must be HTTP/1.1"), request_id))
     try:
-        if request.version not in _VERSIONS:
-            raise Invalid(request="must be HTTP/1.1")
         return await handler(request)
-    except Invalid as error:
-        refusal = error
     except web.HTTPMethodNotAllowed as error:
         refusal = MethodNotAllowed(tuple(sorted(error.allowed_methods)))
     except web.HTTPRequestEntityTooLarge:

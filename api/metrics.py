@@ -29,6 +29,7 @@ class Metrics(Collector):
         self._requests: defaultdict[tuple[str, str, int], _Durations] = defaultdict(_Durations)
         self._counters: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._gauges: dict[tuple[str, str], Callable[[], float]] = {}
+        self._totals: dict[tuple[str, str], Callable[[], float]] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -46,6 +47,10 @@ class Metrics(Collector):
         """Register a value that is read at each scrape."""
         self._gauges[name, meaning] = read
 
+    def total(self, name: str, meaning: str, read: Callable[[], float]) -> None:
+        """Register a count since the start, kept elsewhere, that is read at each scrape. `name` ends in `_total`."""
+        self._totals[name, meaning] = read
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -60,6 +65,8 @@ class Metrics(Collector):
         yield requests
         for (name, meaning), value in list(self._counters.items()):
             yield CounterMetricFamily(f"lizenzserver_{name}", meaning, value=value)
+        for (name, meaning), read in self._totals.items():
+            yield CounterMetricFamily(f"lizenzserver_{name}", meaning, value=read())
         for (name, meaning), read in self._gauges.items():
             yield GaugeMetricFamily(f"lizenzserver_{name}", meaning, value=read())
 

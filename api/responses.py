@@ -15,6 +15,9 @@ REQUEST_ID = web.RequestKey("request_id", str)
 
 JSON_TYPE = "application/json; charset=utf-8"
 
+RATE_LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining")
+"""On every answer, also where nothing is counted."""
+
 _encode = msgspec.json.Encoder().encode
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ from projections.log_watch import LogWatch
 from projections.verdicts import StandingCache
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+
+ANALYSES_AT_ONCE = 2
+"""Long queries under way in this process; more would keep the pool's connections from the programs that validate."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,3 +64,4 @@ class Services:
     decode_event: Callable[[dict[str, Any]], Recorded]
     misses: MissLimiter = field(default_factory=MissLimiter)
     licenses_api_misses: MissLimiter = field(default_factory=MissLimiter)
+    analyses: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANALYSES_AT_ONCE))

@@ -44,7 +44,7 @@ class Banner:
                 from rich.text import Text
 
                 styled = Text(text)
-                styled.highlight_regex(r"https?://[0-9A-Za-z.:\[\]/]+", "cyan")
+                styled.highlight_regex(r"https?://[0-9A-Za-z.:\[\]/-]+", "cyan")
                 styled.highlight_regex(r"(?m)^[A-Z1-9][^\n]*:$", "bold")
                 Console(highlight=False).print(styled, soft_wrap=True)
             else:
@@ -57,7 +57,8 @@ class Banner:
         lines += ["Credentials:", *_aligned([(name, self._where(key)) for key, name in _CREDENTIALS.items()]), ""]
         if {"auth", "license", "admin"} <= set(self._urls()):
             lines += ["Try it, in a second terminal:", "", *self._commands(), ""]
-        return [*lines, "`lizenzserver demo` fills it with examples, `lizenzserver --help` says more. Ctrl-C stops it."]
+        program = _program()
+        return [*lines, f"`{program} demo` fills it with examples, `{program} --help` says more. Ctrl-C stops it."]
 
     def _short(self) -> list[str]:
         lines = [f"lizenzserver {VERSION} is ready.", *self._service_lines()]
@@ -123,6 +124,12 @@ class Banner:
             """    -d "{\\"license_key\\": \\"$LICENSE_KEY\\", \\"hardware_id\\": \\"my-laptop\\"}"; echo""",
             "done",
         ]
+
+
+def _program() -> str:
+    """Return the words by which this program was started: after `make run`, it is not on the path."""
+    started = sys.argv[0]
+    return started if Path(started).name == "lizenzserver" else "lizenzserver"
 
 
 def _aligned(pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -104,15 +104,15 @@ def _decoder(mapper: Mapper[UUID]) -> Callable[[dict[str, Any]], Recorded]:
 
 def _register_gauges(services: Services) -> None:
     writer, usage = services.writer, services.usage
-    gauge = services.metrics.gauge
+    gauge, total = services.metrics.gauge, services.metrics.total
     gauge("writer_waiting", "Orders that wait for the writer", writer.waiting)
-    gauge("writer_batches", "Transactions of the writer since the start", lambda: writer.stats.batches)
-    gauge("writer_orders", "Orders that the writer has decided since the start", lambda: writer.stats.orders)
-    gauge("writer_conflicts", "Batches decided again after a conflict", lambda: writer.stats.conflicts)
+    total("writer_batches_total", "Transactions of the writer", lambda: writer.stats.batches)
+    total("writer_orders_total", "Orders that the writer has decided", lambda: writer.stats.orders)
+    total("writer_conflicts_total", "Batches decided again after a conflict", lambda: writer.stats.conflicts)
     gauge("usage_rows_queued", "Usage rows that wait to be stored", usage.queued)
-    gauge("usage_rows_dropped", "Usage rows lost because too many waited", lambda: usage.stats.dropped)
-    gauge("usage_rows_stored", "Usage rows stored since the start", lambda: usage.stats.rows)
-    gauge("usage_timeouts", "Rounds that were not stored in time", lambda: usage.stats.timeouts)
+    total("usage_rows_dropped_total", "Usage rows lost because too many waited", lambda: usage.stats.dropped)
+    total("usage_rows_stored_total", "Usage rows stored", lambda: usage.stats.rows)
+    total("usage_timeouts_total", "Rounds that were not stored in time", lambda: usage.stats.timeouts)
     gauge("standings_cached", "Standings in memory", lambda: len(services.standings))
     gauge("log_position", "Position up to which this process has seen the event log", lambda: services.watch.position)
     gauge("clock_offset_seconds", "Correction of this machine's clock", lambda: services.clock.offset.total_seconds())  # noqa: PLW0108 - it is replaced

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
 
 from cli.embedded import EmbeddedServer
 from cli.errors import Failure
+from cli.output import say, working
 from infra import logs
 from infra.migrations import migrate, migrations
 from infra.postgres import SCHEMA, Database
@@ -46,11 +47,15 @@ def opened(settings: Settings) -> Iterator[Database]:
 @contextmanager
 def opened_for_command(settings: Settings) -> Iterator[Database]:
     """Give the database in this program's schema: the embedded one is migrated, another must have been."""
-    with opened(settings) as database:
-        if settings.database_url is None:
-            bring_up_to_date(database)
-        elif not is_current(database):
-            raise Failure("the database is not at this program's schema: run `lizenzserver migrate` first")
+    if settings.database_url is None and not (settings.data_dir / "postgres").exists():
+        say(f"there is no database in {settings.data_dir} yet: making one")
+    with ExitStack() as held:
+        with working("Preparing the database"):
+            database = held.enter_context(opened(settings))
+            if settings.database_url is None:
+                bring_up_to_date(database)
+            elif not is_current(database):
+                raise Failure("the database is not at this program's schema: run `lizenzserver migrate` first")
         yield database
 
 

@@ -54,8 +54,9 @@ def first_moment(now: datetime) -> datetime:
 def _of_device(random: Random, license: License, device: Device, now: datetime) -> Iterator[Use]:
     begin, end = device.activated_at, device.ended_at or now
     for day in range(USAGE_DAYS + 1):
-        midnight = first_moment(now) + day * DAY - license.utc_offset
-        for moment, operation in _sessions(random, device, midnight):
+        local_midnight = first_moment(now) + day * DAY  # as if local time were UTC
+        for local, operation in _sessions(random, device, local_midnight):
+            moment = local - license.utc_offset
             if max(begin, first_moment(now)) < moment < min(end, now):
                 row = _use(license, device, moment, operation, now)
                 yield row

@@ -38,6 +38,7 @@ class Imported:
 def read_file(name: str) -> list[NumberedRow]:
     """Read and check a whole file, `-` for stdin. Raises Failure that names the first wrong line and column."""
     raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    name = "stdin" if name == "-" else name
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
@@ -29,13 +29,9 @@ SHUTDOWN_SECONDS = 10.0
 """How long requests that are under way may take once a signal has come."""
 
 
-def chosen(name: str | None, *, single_port: bool, settings: Settings) -> list[tuple[Service, int]]:
-    """Return the services to run, each with its port."""
-    if single_port:
-        return [(all_in_one(), settings.single_port)]
-    return [
-        (service, getattr(settings, f"{service.name}_port")) for service in SERVICES if name in (None, service.name)
-    ]
+def chosen(ports: Mapping[str, int]) -> list[tuple[Service, int]]:
+    """Return the services named, each with its port; `all` is every service as one."""
+    return [(service, ports[service.name]) for service in (*SERVICES, all_in_one()) if service.name in ports]
 
 
 async def serve(  # noqa: PLR0913, PLR0917 - what it serves, with what, and whom it tells

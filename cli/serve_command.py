@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -53,10 +53,11 @@ def serve(
 def _run(service: ServiceName | None, single_port: bool, stop: StopRequest, held: ExitStack) -> None:
     import asyncio
     import os
+    from importlib import import_module
+    from threading import Thread
 
     import uvloop
 
-    from cli import serve as serving
     from cli.banner import Banner
     from cli.database import bring_up_to_date, opened, read_settings
     from cli.listening import check_port
@@ -70,14 +71,20 @@ def _run(service: ServiceName | None, single_port: bool, stop: StopRequest, held
     logs.configure(settings.log_format, settings.log_level)
     if settings.database_url is None:
         held.enter_context(DataFolderLock(settings.data_dir))
-    chosen = serving.chosen(service, single_port=single_port, settings=settings)
-    for one, port in chosen:
-        check_port(settings.host, port, one.name)
+    names = ["all"] if single_port else [service] if service else list(get_args(ServiceName))
+    ports = {name: int(getattr(settings, "single_port" if name == "all" else f"{name}_port")) for name in names}
+    for name, port in ports.items():
+        check_port(settings.host, port, name)
+    # Half a second of imports, while PostgreSQL starts.
+    Thread(target=import_module, args=("cli.serve",), daemon=True).start()
     with working("Preparing the database"):
         database = held.enter_context(opened(settings))
         applied = bring_up_to_date(database)
     secrets = ensure_credentials(settings, settings.data_dir)
     is_first = bool(secrets.fresh) or applied == len(migrations())
-    banner = Banner(settings, [(one.name, port) for one, port in chosen], is_first, os.environ)
+    banner = Banner(settings, list(ports.items()), is_first, os.environ)
+    from cli.serve import chosen
+    from cli.serve import serve as serving
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving.serve(settings, database, secrets, chosen, banner.print, stop))
+        runner.run(serving(settings, database, secrets, chosen(ports), banner.print, stop))

@@ -18,8 +18,8 @@ class Stopped(BaseException):
 class StopRequest:
     """Holds the handlers of both signals from entering to leaving, in the main thread.
 
-    At first a signal raises Stopped where the program is; after `as_event` it sets the event; after `ignore`, while
-    things are being put away, it does nothing: a person's second Ctrl-C must not leave half of it behind.
+    At first a signal raises Stopped where the program is; after `as_event` it sets the event; after `ignore` it does
+    nothing, to the end of the process: a second Ctrl-C must not leave half of what is being put away.
     """
 
     def __init__(self) -> None:
@@ -33,6 +33,7 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before.clear()
 
     def as_event(self) -> asyncio.Event:
         """Return an event of the running loop that the next signal sets."""
@@ -47,17 +48,15 @@ class StopRequest:
         return event
 
     def ignore(self) -> None:
-        """Let further signals do nothing."""
-        self._react = _nothing
+        """Let further signals do nothing, also after leaving."""
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        self._before.clear()
 
     def _handle(self, number: int, frame: object) -> None:
         del number, frame
         self._react()
 
     def _raise(self) -> None:
-        self._react = _nothing
+        self.ignore()
         raise Stopped
-
-
-def _nothing() -> None:
-    pass

@@ -80,4 +80,4 @@ def settings_table() -> str:
 
 
 def _indented(text: str) -> str:
-    return textwrap.indent(text.strip("\n"), "  ")
+    return textwrap.indent(textwrap.dedent(text).strip(), "  ")

@@ -256,7 +256,7 @@ class UsageLog:
             async with await self._connect() as connection:
                 await connection.execute("SELECT ensure_usage_partitions(%s, %s)", (min(days), max(days)))
         except (psycopg.Error, OSError) as error:
-            log.error("partitions of the usage log can't be made: %s", error)
+            log.warning("partitions of the usage log can't be made: %s", error)
 
     def _bound(self) -> None:
         excess = len(self._queued) - MAX_QUEUED_ROWS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 MAX_REMEMBERED = 50_000
@@ -60,3 +61,18 @@ class LogWatch:
     def _start_at(self, position: int) -> None:
         self._changed.clear()
         self.position = self._floor = position
+
+
+_ANY_CHANGED = """
+    SELECT EXISTS (
+        SELECT FROM licensing_events e JOIN unnest(%s::uuid[], %s::bigint[]) AS known (id, position)
+            ON e.originator_id = known.id AND e.notification_id > known.position
+    ) AS changed
+"""
+
+
+async def any_changed(connection: Any, checks: Sequence[tuple[UUID, int]]) -> bool:
+    """Ask the log whether any of some aggregates has an event after the position at which it was read."""
+    cursor = await connection.execute(_ANY_CHANGED, ([check[0] for check in checks], [check[1] for check in checks]))
+    row = await cursor.fetchone()
+    return bool(row["changed"])

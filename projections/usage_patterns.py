@@ -191,7 +191,7 @@ def trend(*, uses_before: int, uses: int, length_before: timedelta, length: time
     """Compare two stretches of time by their uses per day. A stretch under an hour counts as an hour."""
     before = uses_before / (max(length_before, HOUR) / DAY)
     current = uses / (max(length, HOUR) / DAY)
-    percent = (current / before - 1) * 100 if before else None
+    percent = round((current / before - 1) * 100, 1) if before else None
     direction: Literal["up", "down", "flat"] = "flat"
     if (percent is None and uses) or (percent is not None and percent > FLAT_PERCENT):
         direction = "up"
@@ -199,7 +199,7 @@ def trend(*, uses_before: int, uses: int, length_before: timedelta, length: time
         direction = "down"
     return Trend(
         direction=direction,
-        percent=None if percent is None else round(percent, 1),
+        percent=percent,
         uses_per_day=round(current, 2),
         uses_per_day_before=round(before, 2),
     )

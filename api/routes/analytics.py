@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import msgspec
 
 from api.call import Call
@@ -23,7 +27,7 @@ async def patterns(call: Call) -> Answer:
     license_id, product = license_id_of(call), _product(call)
     period = last_days(call.now, query.days)
     kept = recorded_since(call.now, call.services.settings.usage_retention_days)
-    async with call.services.pool.connection() as connection, snapshot(connection):
+    async with _reading(call) as connection:
         row = await licenses.by_id(connection, license_id)
         if row is None or product not in {None, row.product}:
             raise LicenseNotFound("License not found")
@@ -34,16 +38,23 @@ async def patterns(call: Call) -> Answer:
 async def usage_report(call: Call) -> Answer:
     """Sum up the use of all licences."""
     query: DaysQuery = call.query
-    async with call.services.pool.connection() as connection, snapshot(connection):
+    async with _reading(call) as connection:
         found = await fleet_usage.report(connection, last_days(call.now, query.days), call.now, _product(call))
     return answer(200, msgspec.convert(found, UsageReportAnswer, from_attributes=True))
 
 
 async def dashboard(call: Call) -> Answer:
     """Show the state of things on one screen."""
-    async with call.services.pool.connection() as connection, snapshot(connection):
+    async with _reading(call) as connection:
         found = await dashboards.read(connection, call.now, _product(call))
     return answer(200, msgspec.convert(found, DashboardAnswer, from_attributes=True))
+
+
+@asynccontextmanager
+async def _reading(call: Call) -> AsyncIterator[Any]:
+    """Give a connection within a snapshot, once it is this request's turn."""
+    async with call.services.analyses, call.services.pool.connection() as connection, snapshot(connection):
+        yield connection
 
 
 def _product(call: Call) -> str | None:

@@ -48,7 +48,7 @@ async def validate_offline(call: Call) -> Answer:
     except InvalidToken:
         await call.count_by_address()
         raise
-    await call.count_by_license(claims.license_id)
+    await call.count_by_token(claims)
     if body.hardware_id is not None and body.hardware_id != claims.hardware_id:
         raise InvalidToken("The token is for another device", reason="other_device")
     revoked = not is_live(await read_afresh(call, claims.license_id, claims.hardware_id), claims)

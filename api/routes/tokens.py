@@ -57,7 +57,7 @@ async def refresh_token(call: Call) -> Answer:
     except InvalidToken:
         await call.count_by_address()
         raise
-    await call.count_by_license(claims.license_id)
+    await call.count_by_token(claims)
     standing = require_live(await read_afresh(call, claims.license_id, claims.hardware_id), claims)
     if has_expired(standing, call.now):
         raise LicenseExpired

@@ -13,7 +13,9 @@ from api.schemas.license import Limits
 
 MaxDevices = Annotated[int, Meta(ge=1, le=100_000)]
 TermDays = Annotated[int, Meta(ge=1, le=36_500)]
-Email = Annotated[str, Meta(min_length=3, max_length=320, pattern=r"^\s*[^@\s]+@[^@\s]+\s*$")]
+Email = Annotated[
+    str, Meta(min_length=3, max_length=320, pattern=r"^\s*[^@\s]+@[^@\s]+\s*$", description="an e-mail address")
+]
 
 
 class CreateRequest(msgspec.Struct, kw_only=True):

@@ -11,7 +11,9 @@ from msgspec import UNSET, Meta, UnsetType
 from api.schemas.common import Identifier, Name, Timestamp
 
 RequestsLimit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-EndpointPattern = Annotated[str, Meta(min_length=1, max_length=256, pattern="^/")]
+EndpointPattern = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern="^/", description="a path or glob that begins with /")
+]
 ClientName = Annotated[Name, Meta(min_length=1)]
 LicenseId = Annotated[str, Meta(min_length=1, max_length=64, description="A UUID; any other text names no licence")]
 TokenText = Annotated[str, Meta(min_length=1, max_length=16384)]

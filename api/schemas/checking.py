@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -152,13 +152,21 @@ def _own_problem(value: Any, kind: Any, path: str) -> dict[str, str]:
         msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
-        return {f"{path}{where.removesuffix('`')}".lstrip(".") or "body": _for_people(message)}
+        return {f"{path}{where.removesuffix('`')}".lstrip(".") or "body": _for_people(message, kind)}
     return {}
 
 
-def _for_people(message: str) -> str:
+def _for_people(message: str, kind: Any) -> str:
     """Put msgspec's message into the words of JSON, without the value that was sent."""
-    if message.startswith("Invalid enum value"):
-        return "is not one of the allowed values"
+    bare = bare_type(kind)
+    if message.startswith("Invalid enum value") and get_origin(bare) is Literal:
+        return f"must be {' or '.join(map(str, get_args(bare)))}"
+    if "matching regex" in message and (meant := _description(bare)) is not None:
+        return f"must be {meant}"
     words = re.sub(r"`([^`]*)`", lambda match: " or ".join(_WORDS.get(w, w) for w in match[1].split(" | ")), message)
     return words[:1].lower() + words[1:]
+
+
+def _description(kind: Any) -> str | None:
+    marks = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+    return next((mark.description for mark in marks if isinstance(mark, msgspec.Meta)), None)

@@ -12,7 +12,7 @@ from api.schemas.admin import Email, MaxDevices
 from api.schemas.common import Features, Identifier, Name, Timestamp
 from api.schemas.license import LicenseKey
 
-KeyHash = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+KeyHash = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$", description="64 hexadecimal digits, a SHA-256")]
 AnyEmail = Annotated[str, Meta(min_length=1, max_length=320)]
 Required = Annotated[Name, Meta(min_length=1)]
 

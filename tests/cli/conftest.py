@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +49,17 @@ class CommandLine:
 
 
 @pytest.fixture
-def cli(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    """The command line on the test's database, with the keys and credentials of the test's service."""
-    secrets = Secrets()
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line in an empty data folder."""
     monkeypatch.chdir(tmp_path)  # where no .env is
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("DATABASE_URL", database.url)
-    monkeypatch.setenv("ADMIN_API_KEY", secrets.admin_api_key)
+    monkeypatch.setenv("ADMIN_API_KEY", Secrets().admin_api_key)
     monkeypatch.setattr(logs, "configure", lambda *_: None)  # pytest has its own log
     return CommandLine(monkeypatch)
+
+
+@pytest.fixture
+def cli(bare: CommandLine, database: Database) -> CommandLine:
+    """The command line on the test's database, with the keys and credentials of the test's service."""
+    bare.use(database)
+    return bare

@@ -40,8 +40,8 @@ def test_a_name_is_given_again_only_after_its_removal(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\nb", "default", "Secret", "licenses-api"])
-def test_names_that_history_could_not_tell_apart(cli: CommandLine, name: str) -> None:
-    refused = cli("admins", "add", name)
+def test_names_that_history_could_not_tell_apart(bare: CommandLine, name: str) -> None:
+    refused = bare("admins", "add", name)
     assert refused.code == 1
     assert refused.err.count("\n") == 1
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from infra.postgres import Database
@@ -27,26 +30,23 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_teaches_by_example(cli: CommandLine, command: tuple[str, ...]) -> None:
-    shown = cli(*command, "--help")
+def test_every_command_teaches_by_example(bare: CommandLine, command: tuple[str, ...]) -> None:
+    shown = bare(*command, "--help")
     assert shown.code == 0
     assert f"Examples:\n  lizenzserver {' '.join(command)}" in shown.out
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help")], ids=" ".join)
-def test_help_lists_all_settings_with_their_defaults(cli: CommandLine, arguments: tuple[str, ...]) -> None:
-    shown = cli(*arguments).out
+def test_help_lists_all_settings_with_their_defaults(bare: CommandLine, arguments: tuple[str, ...]) -> None:
+    shown = bare(*arguments).out
     for setting in SETTINGS:
         assert f"\n  {setting.name}" in shown
     assert "Port of the auth service [5001]" in shown
 
 
-def test_the_version_is_the_package_s(cli: CommandLine) -> None:
-    import tomllib
-    from pathlib import Path
-
+def test_the_version_is_the_package_s(bare: CommandLine) -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
-    assert cli("--version").out == f"lizenzserver {project['version']}\n"
+    assert bare("--version").out == f"lizenzserver {project['version']}\n"
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_the_version_is_the_package_s(cli: CommandLine) -> None:
     [("nope",), ("licenses", "list", "--limit", "0"), ("serve", "--service", "dns"), ("admins", "add")],
     ids=" ".join,
 )
-def test_wrong_usage_is_code_2(cli: CommandLine, arguments: tuple[str, ...]) -> None:
-    refused = cli(*arguments)
+def test_wrong_usage_is_code_2(bare: CommandLine, arguments: tuple[str, ...]) -> None:
+    refused = bare(*arguments)
     assert (refused.code, refused.out) == (2, "")
 
 
@@ -67,26 +67,26 @@ def one_line_error(cli: CommandLine, *arguments: str) -> str:
     return refused.err
 
 
-def test_a_wrong_setting_is_named(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_named(bare: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTH_PORT", "many")
-    assert "AUTH_PORT: 'many' is not a whole number" in one_line_error(cli, "keys", "list")
+    assert "AUTH_PORT: 'many' is not a whole number" in one_line_error(bare, "keys", "list")
 
 
-def test_a_database_that_is_not_there(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_not_there(bare: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://someone:hunter2@127.0.0.1:1/x")
-    error = one_line_error(cli, "licenses", "list")
+    error = one_line_error(bare, "licenses", "list")
     assert "the database can't be reached" in error
     assert "hunter2" not in error
 
 
-def test_a_database_without_the_schema(cli: CommandLine, cluster: Cluster) -> None:
+def test_a_database_without_the_schema(bare: CommandLine, cluster: Cluster) -> None:
     empty = cluster.new_database(migrated=False)
-    cli.use(empty)
+    bare.use(empty)
     try:
-        assert "run `lizenzserver migrate` first" in one_line_error(cli, "licenses", "list")
-        assert len(cli("migrate", "--json").json["applied"]) > 0
-        assert cli("licenses", "list", "--json").json == {"licenses": [], "total": 0}
-        assert cli("migrate", "--json").json["applied"] == []
+        assert "run `lizenzserver migrate` first" in one_line_error(bare, "licenses", "list")
+        assert len(bare("migrate", "--json").json["applied"]) > 0
+        assert bare("licenses", "list", "--json").json == {"licenses": [], "total": 0}
+        assert bare("migrate", "--json").json["applied"] == []
     finally:
         cluster.drop(empty)
 

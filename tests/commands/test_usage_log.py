@@ -1,4 +1,4 @@
-"""The usage log's writer on a real database: rows are kept, waits are bounded, changes are seen, ids are commit order."""
+"""The usage log on a real database: rows are kept, waits are bounded, changes are seen, ids are commit order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from commands import usage_log
+from commands.usage_connection import USAGE_LOCK
 from commands.usage_log import UsageLog
 from commands.usage_row import usage_line
 from infra.postgres import Database
@@ -116,7 +117,7 @@ async def test_a_row_on_a_changed_standing_is_handed_back_and_not_stored(databas
         _, stale = log.append(((untouched, 3), (changed, 3)), line("stale"))
         _, fresh = log.append(((changed, 4),), line("fresh"))
         assert (index, stale, fresh) == (0, 1, 2)
-        assert await future == {stale}
+        assert await future == frozenset({stale})
         assert await log.is_current(changed, 3) is False
         assert [row["hardware_id"] for row in stored(database)] == ["good", "fresh"]
 
@@ -125,7 +126,7 @@ async def test_a_request_waits_only_so_long_and_its_row_is_stored_later(database
     async with running_log(database, wait_seconds=0.1) as log:
         with database.connect() as other:
             other.execute("BEGIN")
-            other.execute("SELECT pg_advisory_xact_lock(%s)", (usage_log.USAGE_LOCK,))
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (USAGE_LOCK,))
             began = time.monotonic()
             await log.append((), line("late"))[0]
             assert time.monotonic() - began < 1
@@ -136,7 +137,7 @@ async def test_a_request_waits_only_so_long_and_its_row_is_stored_later(database
 
 async def test_a_frozen_session_that_holds_the_lock_is_ended(database: Database) -> None:
     async with running_log(database) as log:
-        with frozen_lock_holder(database, usage_log.USAGE_LOCK):
+        with frozen_lock_holder(database, USAGE_LOCK):
             await log.append((), line("waits"))[0]
             await eventually(lambda: _holds(lambda: len(stored(database)) == 1), 10)
 
@@ -153,7 +154,7 @@ async def test_a_stuck_lock_while_no_session_can_be_opened_is_survived(database:
     log.start()
     with database.connect() as other:
         other.execute("BEGIN")
-        other.execute("SELECT pg_advisory_xact_lock(%s)", (usage_log.USAGE_LOCK,))
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (USAGE_LOCK,))
         await log.append((), line("one"))[0]
         await eventually(lambda: _holds(lambda: refused > 0))
         other.execute("COMMIT")
@@ -192,7 +193,9 @@ async def test_a_connection_that_is_cut_is_opened_again(database: Database) -> N
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         await log.append((), line("after"))[0]
-        await eventually(lambda: _holds(lambda: [row["hardware_id"] for row in stored(database)] == ["before", "after"]))
+        await eventually(
+            lambda: _holds(lambda: [row["hardware_id"] for row in stored(database)] == ["before", "after"])
+        )
 
 
 @pytest.mark.parametrize("days_ago", [0, 1, 5, 40])
@@ -202,7 +205,7 @@ async def test_a_days_partition_is_made_when_its_first_row_comes(database: Datab
         for row in owner.execute(
             "SELECT inhrelid::regclass::text AS part FROM pg_inherits WHERE inhparent = 'lizenzserver.usage'::regclass"
         ).fetchall():
-            owner.execute(f"DROP TABLE {row['part']}")  # type: ignore[arg-type]
+            owner.execute(f"DROP TABLE {row['part']}")
     async with running_log(database) as log:
         moment = datetime.now(UTC) - timedelta(days=days_ago)
         log.append((), line("first", occurred_at=moment))
@@ -235,7 +238,9 @@ async def test_a_reader_that_pages_by_id_misses_nothing_of_concurrent_writers(da
         with database.connect() as connection:
             while True:
                 finished = done
-                rows = connection.execute("SELECT id, hardware_id FROM usage WHERE id > %s ORDER BY id", (last,)).fetchall()
+                rows = connection.execute(
+                    "SELECT id, hardware_id FROM usage WHERE id > %s ORDER BY id", (last,)
+                ).fetchall()
                 seen.extend(row["hardware_id"] for row in rows)
                 last = rows[-1]["id"] if rows else last
                 if finished and not rows:
@@ -273,7 +278,7 @@ async def test_changes_are_seen_even_while_rows_can_not_be_stored(database: Data
         assert index not in (await future or ())
         await carry_out(writer, deactivate(license_id, "pc-1"))
         future, index = log.append(((license_id, 2),), line("stale"))
-        assert await future == {index}
+        assert await future == frozenset({index})
         with database.connect_owner() as owner:
             owner.execute("GRANT INSERT ON lizenzserver.usage TO lizenzserver_service")
         await eventually(lambda: _holds(lambda: [row["hardware_id"] for row in stored(database)] == ["before", "good"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from commands.recorder import EVENTS_LOCK
@@ -74,17 +75,18 @@ async def test_where_nobody_can_tell_whether_it_was_saved_the_key_resolves_it(
         assert events_of(database, "pc-1") == 1
 
 
+@pytest.mark.parametrize("attempts_until_it_is_back", range(1, 7))
 async def test_a_database_that_comes_back_in_between_does_not_make_a_saved_order_a_refusal(
-    database: Database, proxy: SocketProxy
+    database: Database, proxy: SocketProxy, attempts_until_it_is_back: int
 ) -> None:
     """Whoever was saved must not hear ALREADY_ACTIVATED, whenever the connection comes back."""
     failures = 0
 
     def unsteady() -> Any:
         nonlocal failures
-        if proxy.happened.is_set() and failures < 1:
+        if proxy.happened.is_set() and failures < attempts_until_it_is_back:
             failures += 1
-            return proxy.database.__class__("postgresql:///x?host=/nowhere", "").connect()
+            raise psycopg.OperationalError("not back yet")
         return proxy.database.connect()
 
     async with running_writer(database, unsteady) as writer:

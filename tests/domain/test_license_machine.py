@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from hypothesis import settings
@@ -20,6 +21,13 @@ from tests.support.given import NOW, fold, history, issued, recorded
 DEVICES = st.sampled_from(["a", "b", "c", "d", "e"])
 NAMES = st.sampled_from([None, b"one", b"two"])
 EXPIRY = st.sampled_from([None, NOW - timedelta(seconds=1), NOW, NOW + timedelta(days=1)])
+
+
+def _decided(decide: Callable[[], tuple[Fact, ...]]) -> tuple[tuple[Fact, ...], str | None]:
+    try:
+        return decide(), None
+    except Refusal as refused:
+        return (), refused.code
 
 
 class LicenseMachine(RuleBasedStateMachine):
@@ -54,12 +62,10 @@ class LicenseMachine(RuleBasedStateMachine):
         if expected is None and not held and len(self.seats) >= self.max_devices:
             expected = "DEVICE_LIMIT_EXCEEDED"
         device = Device(hardware_id=hardware_id, name_tag=name, sealed={"device_name": b"x"} if name else {})
-        try:
-            facts = seats.activate(self.license, device, NOW, repeatable=repeatable)
-        except Refusal as refused:
-            assert refused.code == expected
+        facts, refused = _decided(lambda: seats.activate(self.license, device, NOW, repeatable=repeatable))
+        assert refused == expected
+        if refused is not None:
             return
-        assert expected is None
         renamed = held and name is not None and name != self.seats[hardware_id]
         assert len(facts) == (not held or renamed)
         if not held or renamed:
@@ -68,26 +74,24 @@ class LicenseMachine(RuleBasedStateMachine):
 
     @rule(hardware_id=DEVICES)
     def deactivate(self, hardware_id: str) -> None:
-        try:
-            self._record(seats.deactivate(self.license, hardware_id, {}))
-        except Refusal as refused:
-            assert refused.code == "DEVICE_NOT_FOUND"
-            assert hardware_id not in self.seats
-            return
-        del self.seats[hardware_id]
+        facts, refused = _decided(lambda: seats.deactivate(self.license, hardware_id, {}))
+        assert refused == (None if hardware_id in self.seats else "DEVICE_NOT_FOUND")
+        self.seats.pop(hardware_id, None)
+        self._record(facts)
 
     @rule(source=DEVICES, other=DEVICES)
     def transfer(self, source: str, other: str) -> None:
         in_use = len(self.seats)
-        try:
-            self._record(seats.transfer(self.license, source, other, {}))
-        except Refusal as refused:
-            if source == other:
-                expected = "VALIDATION_ERROR"
-            else:
-                expected = "ALREADY_ACTIVATED" if source in self.seats else "DEVICE_NOT_FOUND"
-            assert refused.code == expected
+        facts, refused = _decided(lambda: seats.transfer(self.license, source, other, {}))
+        if source == other:
+            assert refused == "VALIDATION_ERROR"
+        elif source not in self.seats:
+            assert refused == "DEVICE_NOT_FOUND"
+        else:
+            assert refused == ("ALREADY_ACTIVATED" if other in self.seats else None)
+        if refused is not None:
             return
+        self._record(facts)
         del self.seats[source]
         self.seats[other] = None
         assert len(self.seats) == in_use

@@ -48,4 +48,5 @@ def time_passes(services: Services) -> Iterator[Passing]:
     offset, clock = services.clock.offset, services.clock
     yield Passing(services)
     clock.offset = offset
-    clock.__dict__.pop("monotonic", None)
+    for name in ("monotonic", "now"):
+        clock.__dict__.pop(name, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from api.services import Services
 
@@ -20,3 +20,7 @@ class Passing:
         real = type(self._clock)()
         self._clock.offset = self._passed
         self._clock.monotonic = lambda: real.monotonic() + self._passed.total_seconds()  # type: ignore[method-assign]
+
+    def stop_at(self, moment: datetime) -> None:
+        """Hold the calendar at a moment."""
+        self._clock.now = lambda: moment  # type: ignore[method-assign]

@@ -74,7 +74,7 @@ class TestCreate:
         term = datetime.fromisoformat(reply["expires_at"]) - datetime.fromisoformat(reply["created_at"])
         assert term == timedelta(days=365)
         assert (reply["is_active"], reply["current_devices"]) == (True, 0)
-        assert UUID(reply["license_id"])
+        assert str(UUID(reply["license_id"])) == reply["license_id"]
         assert re.fullmatch(r"LIC-[A-HJ-NP-Z2-9]{12}", reply["license_key"])
         assert await get(client, reply.body) == reply.body
 
@@ -288,6 +288,9 @@ class TestUpdate:
         await patch(client, license, is_active=True)
         assert (await client.validate(license, "pc")).status == 200
         assert (await event_types(client, license))[:2] == ["license.reactivated", "license.deactivated"]
+        assert (await client.activate(license, "pc-2")).status == 201
+        await client.admin("DELETE", f"/licenses/{license['license_id']}")
+        assert (await event_types(client, license))[0] == "license.deactivated"
 
 
 class TestDelete:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
-from tests.support.client import Client, Reply
+from api.services import Services
+from tests.support.client import Client, Reply, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ANALYTICS = "/api/v1/analytics"
-PATHS = [f"{ANALYTICS}/licenses/{uuid4()}/patterns", f"{ANALYTICS}/reports/usage", f"{ANALYTICS}/dashboard"]
+NOBODYS = "00000000-0000-4000-8000-000000000000"
+PATHS = [f"{ANALYTICS}/licenses/{NOBODYS}/patterns", f"{ANALYTICS}/reports/usage", f"{ANALYTICS}/dashboard"]
 
 
 class Analyst:
@@ -32,19 +38,32 @@ async def granted(client: Client, **fields: Any) -> Analyst:
     return Analyst(client, reply["api_key"])
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def analyst(client: Client) -> Analyst:
     return await granted(client)
 
 
+@pytest.fixture
+def product() -> str:
+    """A product of this test alone, since all tests of the file share one service."""
+    return f"product {uuid4()}"
+
+
 async def use(client: Client, license: dict[str, Any]) -> None:
-    """One device activates, validates twice and sends a heartbeat; another is refused."""
+    """One device activates, validates twice and sends a heartbeat; another is refused: four rows in the usage log."""
     await client.activate(license, "pc-1")
     for version in ("1.0", "2.0"):
         assert (await client.validate(license, "pc-1", fields={"app_version": version})).status == 200
     assert (await client.validate(license, "stranger")).status == 403
     token = (await client.tokens(license, "pc-1"))["access_token"]
     assert (await client.bearer("/api/v1/license/heartbeat", token)).status == 200
+
+    async def stored() -> bool:
+        # A slow database gets the rows after the answers.
+        counted = (await client.admin("GET", f"/licenses/{license['license_id']}/usage")).body
+        return bool(counted["validations"] + counted["failed_validations"] + counted["heartbeats"] == 4)
+
+    await eventually(stored)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -67,7 +86,7 @@ async def test_a_grant_may_name_one_path(client: Client) -> None:
     assert (await analyst.get("/reports/usage"))["error_code"] == "ENDPOINT_NOT_ALLOWED"
 
 
-@pytest.mark.parametrize("license_id", [str(uuid4()), "LIC-ABCDEFGH2345", "1"])
+@pytest.mark.parametrize("license_id", [NOBODYS, "LIC-ABCDEFGH2345", "1"])
 async def test_patterns_of_an_unknown_licence(analyst: Analyst, license_id: str) -> None:
     reply = await analyst.get(f"/licenses/{license_id}/patterns")
     assert (reply.status, reply["error_code"]) == (404, "LICENSE_NOT_FOUND")
@@ -116,27 +135,27 @@ async def test_use_shows_in_patterns(client: Client, analyst: Analyst) -> None:
     assert found["trend"]["direction"] == "up"
 
 
-async def test_use_shows_in_the_report(client: Client, analyst: Analyst) -> None:
-    license = await client.new_license(product="editor")
+async def test_use_shows_in_the_report(client: Client, product: str) -> None:
+    license = await client.new_license(product=product)
     await use(client, license)
-    found = (await analyst.get("/reports/usage")).body
+    found = (await (await granted(client, product=product)).get("/reports/usage")).body
     counted = {"validations": 2, "failed_validations": 1, "heartbeats": 1}
     assert {name: found[name] for name in counted} == counted
     assert (found["unique_devices"], found["used_licenses"]) == (1, 1)
     assert found["licenses"] == [
-        {**counted, "license_id": license["license_id"], "product": "editor", "unique_devices": 1}
+        {**counted, "license_id": license["license_id"], "product": product, "unique_devices": 1}
     ]
-    assert found["products"] == [{**counted, "product": "editor", "unique_devices": 1}]
+    assert found["products"] == [{**counted, "product": product, "unique_devices": 1}]
     assert {name: sum(day[name] for day in found["daily"]) for name in counted} == counted
     assert found["failure_reasons"] == [{"reason": "DEVICE_NOT_ACTIVATED", "count": 1}]
 
 
-async def test_use_shows_on_the_dashboard(client: Client, analyst: Analyst) -> None:
-    license = await client.new_license(max_devices=2, expires_in_days=5)
+async def test_use_shows_on_the_dashboard(client: Client, product: str) -> None:
+    license = await client.new_license(product=product, max_devices=2, expires_in_days=5)
     await use(client, license)
     await client.admin("POST", f"/licenses/{license['license_id']}/devices/deactivate", {"hardware_id": "pc-1"})
     await client.activate(license, "pc-2")
-    found = (await analyst.get("/dashboard")).body
+    found = (await (await granted(client, product=product)).get("/dashboard")).body
     assert found["licenses"] == {
         "total": 1,
         "active": 1,
@@ -155,20 +174,35 @@ async def test_use_shows_on_the_dashboard(client: Client, analyst: Analyst) -> N
     assert found["devices_seen"] == {"last_24_hours": 1, "last_7_days": 1, "last_30_days": 1}
 
 
-async def test_a_key_bound_to_a_product_sees_that_product_only(client: Client) -> None:
-    editor, player, plain = [await client.new_license(product=name) for name in ("editor", "player", None)]
-    for license in (editor, player, plain):
+async def test_a_key_bound_to_a_product_sees_that_product_only(client: Client, product: str) -> None:
+    own, other, plain = [await client.new_license(product=name) for name in (product, f"not {product}", None)]
+    for license in (own, other, plain):
         await use(client, license)
-    bound = await granted(client, product="editor")
-    assert (await bound.patterns(editor))["heartbeats"] == 1
-    for foreign in (player, plain):
+    bound = await granted(client, product=product)
+    assert (await bound.patterns(own))["heartbeats"] == 1
+    for foreign in (other, plain):
         reply = await bound.patterns(foreign)
         assert (reply.status, reply["error_code"]) == (404, "LICENSE_NOT_FOUND")
     report = await bound.get("/reports/usage")
-    assert [one["license_id"] for one in report["licenses"]] == [editor["license_id"]]
+    assert [one["license_id"] for one in report["licenses"]] == [own["license_id"]]
     assert report["heartbeats"] == 1
     board = await bound.get("/dashboard")
     assert (board["licenses"]["total"], board["devices_seen"]["last_24_hours"]) == (1, 1)
+
+
+async def test_a_key_without_a_product_sees_all_of_them_and_unknown_keys(
+    client: Client, analyst: Analyst, product: str
+) -> None:
+    async def seen() -> list[int]:
+        report, board = await analyst.get("/reports/usage"), await analyst.get("/dashboard")
+        unknown = [one["count"] for one in report["failure_reasons"] if one["reason"] == "LICENSE_NOT_FOUND"]
+        return [report["used_licenses"], report["heartbeats"], sum(unknown), board["licenses"]["total"]]
+
+    before = await seen()
+    for name in (product, None):
+        await use(client, await client.new_license(product=name))
+    assert (await client.validate({"license_key": "LIC-AAAAAAAAAAAA"}, "pc-1")).status == 404
+    assert [after - then for after, then in zip(await seen(), before, strict=True)] == [2, 2, 1, 2]
 
 
 async def test_answers_say_how_far_they_have_come(client: Client, analyst: Analyst) -> None:
@@ -189,3 +223,21 @@ async def test_answers_say_how_far_they_have_come(client: Client, analyst: Analy
     after = await positions()
     assert len(set(after)) == 1
     assert (after[0][0] - before[0], after[0][1] - before[1]) == (1, 4)
+
+
+async def test_many_who_ask_at_once_wait_for_each_other_and_leave_the_database_to_the_rest(
+    client: Client, services: Services, analyst: Analyst
+) -> None:
+    async with services.pool.connection() as holding, holding.transaction():
+        await holding.execute("LOCK TABLE devices")
+        asking = [asyncio.create_task(analyst.get("/dashboard")) for _ in range(12)]
+
+        async def under_way() -> bool:
+            row = await (await holding.execute("SELECT count(*) AS waiting FROM pg_locks WHERE NOT granted")).fetchone()
+            return row is not None and row["waiting"] >= 2
+
+        await eventually(under_way)
+        keys = await client.request("GET", "/api/v1/auth/api-keys", x_admin_secret=client.secrets.admin_secret)
+        assert keys.status == 200
+        assert not any(one.done() for one in asking)
+    assert [reply.status for reply in await asyncio.gather(*asking)] == [200] * 12

@@ -7,10 +7,8 @@ import hashlib
 from typing import Any
 
 import psycopg
-import pytest
 from psycopg.sql import SQL, Identifier
 
-from api.services import Services
 from infra.postgres import Database
 from tests.support.client import Client
 from tests.support.cluster import Cluster
@@ -55,7 +53,7 @@ def spellings(text: str) -> set[bytes]:
         for hash_ in (hashlib.sha256, hashlib.sha1, hashlib.md5)
     }
     coded = {form for raw in plain for form in (base64.b64encode(raw).rstrip(b"=")[:-1], raw.hex().encode())}
-    return plain | {escaped} | coded | {digest for digest in hashed} | {digest.hex().encode() for digest in hashed}
+    return plain | {escaped} | coded | hashed | {digest.hex().encode() for digest in hashed}
 
 
 async def live(client: Client) -> dict[str, str]:
@@ -157,6 +155,6 @@ async def test_the_search_would_find_it(cluster: Cluster, tmp_path: Any) -> None
         license = await client.new_license(product="Sichtbares Produkt")
         await client.activate(license, "sichtbare-hardware")
         stored = rows_as_bytes(database)
-        assert any("Sichtbares Produkt".encode() in rows for name, rows in stored.items() if name.endswith(".licenses"))
+        assert any(b"Sichtbares Produkt" in rows for name, rows in stored.items() if name.endswith(".licenses"))
         assert any(b"sichtbare-hardware" in rows for name, rows in stored.items() if name.endswith("licensing_events"))
     cluster.drop(database)

@@ -50,7 +50,7 @@ class TestEvents:
         assert positions == sorted(set(positions), reverse=True)
         for event in found:
             assert {"event_id", "position", "type", "occurred_at", "hardware_id", "actor", "data"} <= set(event)
-            assert UUID(event["event_id"])
+            assert str(UUID(event["event_id"])) == event["event_id"]
             assert abs(datetime.fromisoformat(event["occurred_at"]) - datetime.now(UTC)) < timedelta(minutes=1)
         by_type = {event["type"]: event for event in found}
         assert by_type["license.activated"]["hardware_id"] == "a"

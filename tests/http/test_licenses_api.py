@@ -229,6 +229,16 @@ class TestBothDialects:
         assert (reply.status, reply["product"]) == (200, "P")
         assert (await client.validate(first, "pc")).status == 200
 
+    async def test_an_e_mail_changed_there_is_the_one_that_counts_here(self, client: Client) -> None:
+        license = await new(client, email="old@example.org")
+        changed = await client.admin("PATCH", f"/licenses/{license['license_id']}", {"email": "New@example.org"})
+        assert changed.status == 200
+        assert (await activate(client, license, "d")).status == 404
+        reply = await activate(client, license, "d", email="new@example.org")
+        assert (reply.status, reply["email"]) == (200, "New@example.org")
+        assert (await client.b_admin("GET", "/licenses?email=NEW@example.org"))["total"] == 1
+        assert (await client.b_admin("GET", "/licenses?email=old@example.org"))["total"] == 0
+
     async def test_without_an_e_mail_it_can_not_be_used_here(self, client: Client) -> None:
         license = await client.new_license()
         assert (await activate(client, license, "pc", email="a@b.c")).status == 404

@@ -71,7 +71,7 @@ class TestCreate:
             "devices": [],
         }
         assert {name: reply[name] for name in expected} == expected
-        assert UUID(reply["license_id"])
+        assert str(UUID(reply["license_id"])) == reply["license_id"]
         assert re.fullmatch(r"([A-HJ-NP-Z2-9]{4}-){2}[A-HJ-NP-Z2-9]{4}", reply["license_key"])
         assert re.fullmatch(r"[0-9a-f]{64}", reply["license_key_hash"])
         assert reply["created_at"].endswith("Z")

@@ -115,7 +115,7 @@ async def test_the_headers_are_on_every_answer(client: Client) -> None:
 
 class TestByLicence:
     async def test_the_token_routes_of_a_licence_share_its_count(self, client: Client) -> None:
-        license, tokens = await activated(client)
+        _, tokens = await activated(client)
         bearer = {"authorization": f"Bearer {tokens['access_token']}"}
         offline = (await client.request("POST", "/api/v1/license/offline-token", {}, **bearer))["token"]
         replies = [

@@ -108,7 +108,8 @@ async def test_the_second_dialects_quick_start_on_a_shell(client: Client) -> Non
     status, token = await shell.post(
         shell.as_client,
         "/activate",
-        f'{{\n"email":"pilote@example.com",\n"license_key":"{key}",\n"device_hash":"{device}",\n"device_name":"Mon PC"\n}}',
+        f'{{\n"email":"pilote@example.com",\n"license_key":"{key}",\n'
+        f'"device_hash":"{device}",\n"device_name":"Mon PC"\n}}',
     )
     assert (status, token["activations"], token["features"]) == (200, 1, ["featA", "featB"])
     status, keys = await shell.get(shell.as_client, "/public-key")

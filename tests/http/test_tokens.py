@@ -67,12 +67,11 @@ class TestToken:
         await client.admin("PATCH", path, {"is_active": False})
         reply = await client.tokens(license, "pc-1")
         assert (reply.status, reply["error_code"]) == (403, "LICENSE_INACTIVE")
-        reply = await client.tokens({"license_id": str(uuid4())}, "pc-1")
-        assert (reply.status, reply["error_code"]) == (404, "LICENSE_NOT_FOUND")
+        for nobody in (str(uuid4()), "x", "LIC-ABCDEFGHJKLM"):
+            reply = await client.tokens({"license_id": nobody}, "pc-1")
+            assert (reply.status, reply["error_code"]) == (404, "LICENSE_NOT_FOUND")
 
-    @pytest.mark.parametrize(
-        "body", [{}, {"license_id": "x", "hardware_id": "pc"}, {"license_id": 5, "hardware_id": "pc"}, []]
-    )
+    @pytest.mark.parametrize("body", [{}, {"license_id": 5, "hardware_id": "pc"}, []])
     async def test_malformed_bodies(self, client: Client, body: Any) -> None:
         reply = await client.program("/api/v1/auth/token", body)
         assert (reply.status, reply["error_code"]) == (400, "VALIDATION_ERROR")

@@ -96,10 +96,14 @@ async def test_no_refusal_may_be_cached(client: Client) -> None:
 async def test_a_licence_is_good_at_the_instant_it_expires_and_not_after(client: Client, time_passes: Passing) -> None:
     license = await client.new_license(expires_in_days=1)
     await client.activate(license, "pc")
-    time_passes.by(days=1, seconds=-2)
-    assert (await client.validate(license, "pc")).status == 200
-    time_passes.by(seconds=2.5)
+    end = datetime.fromisoformat(license["expires_at"])
+    time_passes.stop_at(end)
+    reply = await client.validate(license, "pc")
+    assert (reply.status, reply.headers["Cache-Control"]) == (200, "private, max-age=0")
+    assert (await client.activate(license, "pc-2")).status == 201
+    time_passes.stop_at(end + timedelta(microseconds=1))
     assert refused(await client.validate(license, "pc"), 403, "LICENSE_EXPIRED")
+    assert (await client.activate(license, "pc-3"))["error_code"] == "LICENSE_EXPIRED"
 
 
 async def test_a_change_is_seen_by_the_very_next_validation(client: Client) -> None:

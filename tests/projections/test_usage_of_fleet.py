@@ -142,7 +142,8 @@ async def test_nothing_was_used(database: Database) -> None:
     found = await report(database, 365)
     assert (*shown(found), found.unique_devices, found.used_licenses) == (0, 0, 0, 0, 0)
     assert len(found.daily) == 365
-    assert not (found.licenses or found.products or found.countries or found.app_versions or found.failure_reasons)
+    lists = (found.licenses, found.products, found.countries, found.app_versions, found.failure_reasons)
+    assert lists == ([], [], [], [], [])
 
 
 async def test_a_machine_with_two_licences_is_two_devices(database: Database) -> None:

@@ -63,7 +63,7 @@ def made_up(random: Random, license_id: UUID) -> Use:
 
 
 @pytest.fixture
-def year_of_use(database: Database) -> list[Use]:
+def month_of_use(database: Database) -> list[Use]:
     """Some thousand rows of one licence within the last 30 days of UTC; older ones and another licence's lie beside."""
     random = Random(20240310)
     rows = [made_up(random, LICENSE) for _ in range(3000)]
@@ -71,10 +71,10 @@ def year_of_use(database: Database) -> list[Use]:
     return [row for row in rows if row.at >= utc("2024-02-10")]
 
 
-async def test_dimensions_count_uses_and_not_refusals(database: Database, year_of_use: list[Use]) -> None:
+async def test_dimensions_count_uses_and_not_refusals(database: Database, month_of_use: list[Use]) -> None:
     found = await patterns(database)
-    uses = [row for row in year_of_use if row.reason is None]
-    types = Counter(row.type for row in year_of_use)
+    uses = [row for row in month_of_use if row.reason is None]
+    types = Counter(row.type for row in month_of_use)
     assert len(uses) > 1500
     assert found.validations == types["license.validated"]
     assert found.failed_validations == types["license.validation.failed"]
@@ -90,11 +90,11 @@ async def test_dimensions_count_uses_and_not_refusals(database: Database, year_o
 
 
 async def test_devices_come_with_their_first_and_last_use_the_busiest_first(
-    database: Database, year_of_use: list[Use]
+    database: Database, month_of_use: list[Use]
 ) -> None:
     found = await patterns(database)
     by_device: defaultdict[str, list[datetime]] = defaultdict(list)
-    for use in year_of_use:
+    for use in month_of_use:
         if use.reason is None:
             by_device[use.hardware_id].append(use.at)
     expected = sorted(
@@ -105,9 +105,9 @@ async def test_devices_come_with_their_first_and_last_use_the_busiest_first(
     assert [(one.uses, one.hardware_id, one.first_seen_at, one.last_seen_at) for one in found.devices] == expected
 
 
-async def test_sessions_of_many_rows(database: Database, year_of_use: list[Use]) -> None:
+async def test_sessions_of_many_rows(database: Database, month_of_use: list[Use]) -> None:
     found = (await patterns(database)).sessions
-    lengths = sessions_of([row for row in year_of_use if row.reason is None])
+    lengths = sessions_of([row for row in month_of_use if row.reason is None])
     assert found.count == len(lengths)
     assert found.median_seconds == pytest.approx(median(lengths))
     assert found.mean_seconds == pytest.approx(fmean(lengths))
@@ -152,7 +152,7 @@ async def test_days_and_hours_are_those_of_utc(database: Database) -> None:
     assert {one.weekday: one.uses for one in found.weekdays if one.uses} == {"Saturday": 1, "Sunday": 1}
 
 
-@pytest.mark.parametrize(("days", "first"), [(1, "2024-03-10"), (2, "2024-03-09"), (11, "2024-02-29")])
+@pytest.mark.parametrize("days, first", [(1, "2024-03-10"), (2, "2024-03-09"), (11, "2024-02-29")])
 async def test_a_period_begins_with_the_first_instant_of_its_first_day(
     database: Database, days: int, first: str
 ) -> None:
@@ -206,7 +206,7 @@ async def test_the_trend_does_not_look_at_days_that_the_log_no_longer_keeps(data
 
 
 @pytest.mark.parametrize(
-    ("before", "current", "direction", "percent"),
+    "before, current, direction, percent",
     [
         (100, 106, "up", 6),
         (100, 105, "flat", 5),

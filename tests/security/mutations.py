@@ -13,12 +13,14 @@ from tests.support.world import Request
 _TOKENS = [
     b"\r\n", b"\n", b"\r", b"\0", b"\xff", b"\xc3\x28", b"\xef\xbb\xbf", b"%00", b"%2F", b"%252F", b"..", b";x", b"?",
     b"&", b"=", b"{", b"[", b'"', b"\\", b"\\u0000", b"\\ud800", b"NaN", b"1e999", b"-", b"0x10", b": ", b",", b" ",
-    b"\t", b"\x0b", b"chunked", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Expect: 100-continue\r\n",
+    b"\t", b"\x0b", b"chunked", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n",
+    b"Expect: 100-continue\r\n",
     b"Expect: nothing\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\nUpgrade: websocket\r\n", b"HTTP/1.0",
     b"HTTP/9.9", b"Content-Encoding: gzip\r\n", b"Content-Encoding: br\r\n", b"X-Request-ID: a\tb\r\n", b" folded\r\n",
 ]  # fmt: skip
 _VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, -(2**63) - 1, 10**30, 0.5, 1e308, "", " ", "\0", "\ud800", "x" * 257,
+    None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, -(2**63) - 1, 10**30, 0.5, 1e308, "", " ", "\0", "\ud800",
+    "x" * 257,
     "x" * 20_000, "\U0001f600", "é", "a\nb", "' OR 1=1 --", "../../etc/passwd", "0000-01-01T00:00:00Z",
     "9999-12-31T23:59:59-23:59", "2030-01-01", "LIC-000000000000", "00000000-0000-0000-0000-000000000000", [], {}, [[]],
     [None], [1, "a"], {"a": {"b": {}}}, {"_type_": "uuid_hex", "_data_": "x"}, {"\0": 1}, ["x"] * 300, "sk_" + "a" * 40,
@@ -30,7 +32,8 @@ _HEADERS = [
     "X-Forwarded-For", "Origin", "Expect", "Cookie", "X-HTTP-Method-Override", "Range", "If-None-Match",
 ]  # fmt: skip
 _HEADER_VALUES = [
-    b"", b" ", b"a", b"a, b", b"\xff\xfe", b"\xc3\xa9", b"x" * 300, b"x" * 9000, b"chunked", b"gzip", b"identity", b"-1",
+    b"", b" ", b"a", b"a, b", b"\xff\xfe", b"\xc3\xa9", b"x" * 300, b"x" * 9000, b"chunked", b"gzip", b"identity",
+    b"-1",
     b"0", b"99999999999999999999", b"text/plain", b"application/json; charset=utf-16", b"Bearer", b"Bearer a.b.c",
     b"sk_x", b"adm_\xff", b"::1, 127.0.0.1, 1.2.3.4", b"100-continue", b"bytes=0-", b"null", b"()", b"{}",
 ]  # fmt: skip
@@ -120,7 +123,16 @@ def _moved_headers(draw: random.Random, request: Request) -> bytes:
 
 def _changed_length(draw: random.Random, request: Request) -> bytes:
     body = _body(request)
-    stated = [len(body) - draw.randint(1, 5), len(body) + draw.randint(1, 5), -1, 2**64, "0x5", f"{len(body)}, 5", "", "+5"]
+    stated = [
+        len(body) - draw.randint(1, 5),
+        len(body) + draw.randint(1, 5),
+        -1,
+        2**64,
+        "0x5",
+        f"{len(body)}, 5",
+        "",
+        "+5",
+    ]
     return _assembled(request, body, {"Content-Length": str(draw.choice(stated)).encode()})
 
 
@@ -149,7 +161,9 @@ def _compressed(draw: random.Random, request: Request) -> bytes:
 def _changed_target(draw: random.Random, request: Request) -> bytes:
     path = bytearray(request.path.encode())
     at = draw.randrange(1, len(path) + 1)
-    path[at:at] = draw.choice([*_TOKENS[8:20], b"/", b"//", b"?page=1000000000", b"&cursor=x", b"?a", b"%zz", b"%ff", b"'"])
+    path[at:at] = draw.choice(
+        [*_TOKENS[8:20], b"/", b"//", b"?page=1000000000", b"&cursor=x", b"?a", b"%zz", b"%ff", b"'"]
+    )
     method = draw.choice(_METHODS) if draw.random() < 0.2 else request.method
     _, _, rest = request.raw().partition(b"\r\n")
     return b"%b %b HTTP/1.1\r\n%b" % (method.encode(), bytes(path).replace(b" ", b"%20"), rest)

@@ -22,7 +22,7 @@ class RawAnswer:
     @property
     def closes(self) -> bool:
         """Whether the connection ends after it."""
-        return self.headers.get("connection", "") == "close" or "keep-alive" not in self.headers and self.is_old
+        return self.headers.get("connection", "") == "close" or ("keep-alive" not in self.headers and self.is_old)
 
     @property
     def is_old(self) -> bool:

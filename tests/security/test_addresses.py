@@ -35,7 +35,9 @@ async def test_rotation_gives_no_fresh_bucket(database: Database, tmp_path: Path
         with psycopg.connect(database.conninfo(), row_factory=dict_row) as connection:
             rows = connection.execute("SELECT subject_id, details_sealed FROM usage").fetchall()
         assert len(rows) == 20
-        assert {services.vault.open(row["subject_id"], row["details_sealed"])["address"] for row in rows} == {"127.0.0.1"}
+        assert {services.vault.open(row["subject_id"], row["details_sealed"])["address"] for row in rows} == {
+            "127.0.0.1"
+        }
 
 
 async def test_only_the_trusted_part_of_the_header_counts(database: Database, tmp_path: Path) -> None:

@@ -40,7 +40,14 @@ def wrong_for(endpoint: Endpoint, world: World) -> list[dict[str, str]]:
         prefix = "Bearer " if auth is Auth.BEARER else ""
         values = [next(iter(headers.values())) for headers in others]
         genuine = known[auth][name]
-        altered = [genuine[:-1], f"{genuine}a", genuine.swapcase(), f"{prefix}", f"{prefix}null", f"{prefix}{genuine[:8]}"]
+        altered = [
+            genuine[:-1],
+            f"{genuine}a",
+            genuine.swapcase(),
+            f"{prefix}",
+            f"{prefix}null",
+            f"{prefix}{genuine[:8]}",
+        ]
         misused += [{name: value} for value in [*values, *altered]]
     return [{}, *others, *misused]
 
@@ -102,10 +109,13 @@ TARGETS = [
     ACTIVATE, "/api/v1/license%2Factivate", "/api/v1/license%252Factivate", "/api/v1/license/%61ctivate",
     "/api/v1/license/validate/../activate", "/api/v1/license/validate/%2e%2e/activate", "/api/v1/license/./activate",
     "//api/v1/license/activate", "/api/v1/license//activate", "/api/v1/license/activate/", "/api/v1/license/activate;x",
-    "/api/v1/license/activate%00", "/api/v1/license/activate%20", "/api/v1/license/ACTIVATE", "/API/v1/license/activate",
+    "/api/v1/license/activate%00", "/api/v1/license/activate%20", "/api/v1/license/ACTIVATE",
+    "/API/v1/license/activate",
     "/api/v1/license/activate?", "/api/v1/license/activate?x=/api/v1/license/validate", "/api/v1/license/activate#a",
-    "http://127.0.0.1/api/v1/license/activate", "http://user@a/api/v1/license/activate", "/api/v1/license/validate;/../activate",
-    "/api/v1/license/validate%2f..%2factivate", "/api/v1/license/validate%5c..%5cactivate", "\\api\\v1\\license\\activate",
+    "http://127.0.0.1/api/v1/license/activate", "http://user@a/api/v1/license/activate",
+    "/api/v1/license/validate;/../activate",
+    "/api/v1/license/validate%2f..%2factivate", "/api/v1/license/validate%5c..%5cactivate",
+    "\\api\\v1\\license\\activate",
     "/api/v1/license/activate.json", "/api/v1/license/activate%2e", "/api/v1/license/validate%0d%0a/activate",
 ]  # fmt: skip
 
@@ -124,7 +134,9 @@ async def test_no_spelling_of_a_path_gets_around_the_allowed_endpoints(
     assert await in_use(attacker, seat) == 1
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "TRACE", "CONNECT", "post", "Post", "POSTX", "PROPFIND"])
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "OPTIONS", "PUT", "TRACE", "CONNECT", "post", "Post", "POSTX", "PROPFIND"]
+)
 @pytest.mark.parametrize("override", ["", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
 async def test_no_other_method_acts(attacker: Client, ports: Ports, seat: Seat, method: str, override: str) -> None:
     headers = {"X-API-Key": attacker.api_key} | ({override: "POST"} if override else {})
@@ -156,8 +168,10 @@ async def test_a_revoked_or_expired_key_opens_nothing(attacker: Client, seat: Se
 
 
 INTERNAL: dict[str, Any] = {
-    "license_id": str(uuid4()), "license_key": "LIC-AAAAAAAAAAAA", "current_devices": -5, "created_at": "2000-01-01T00:00:00Z",
-    "epoch": 9, "subject_id": str(uuid4()), "position": 1, "key_digest": "00", "sealed": {"email": "x"}, "devices": ["x"],
+    "license_id": str(uuid4()), "license_key": "LIC-AAAAAAAAAAAA", "current_devices": -5,
+    "created_at": "2000-01-01T00:00:00Z",
+    "epoch": 9, "subject_id": str(uuid4()), "position": 1, "key_digest": "00", "sealed": {"email": "x"},
+    "devices": ["x"],
     "license_key_hash": "0" * 64, "activations": 99, "is_admin": True, "actor": "admin:root", "originator_version": 7,
 }  # fmt: skip
 
@@ -188,7 +202,9 @@ async def test_internal_fields_change_nothing_in_the_second_dialect(attacker: Cl
 
 
 async def test_internal_fields_of_an_api_key_change_nothing(attacker: Client) -> None:
-    made = await attacker.new_api_key(api_key="sk_chosen", key_id=str(uuid4()), revoked_at=None, created_at="2000-01-01T00:00:00Z")
+    made = await attacker.new_api_key(
+        api_key="sk_chosen", key_id=str(uuid4()), revoked_at=None, created_at="2000-01-01T00:00:00Z"
+    )
 
     assert made.status == 201
     assert made["api_key"] != "sk_chosen"

@@ -73,12 +73,28 @@ def by_strangers(token: str, keyring: Keyring) -> Iterator[str]:
         by_hmac = f"{segment({**header, 'alg': 'HS256'})}.{segment(payload)}"
         yield f"{by_hmac}.{segment(hmac.digest(secret, by_hmac.encode(), hashlib.sha256))}"
     stranger = Ed25519PrivateKey.generate()
-    kids = [header["kid"], "", "../../etc/passwd", "/dev/null", "' OR 1=1 --", "x" * 500, None, 1, [header["kid"]], str(uuid4())]
+    kids = [
+        header["kid"],
+        "",
+        "../../etc/passwd",
+        "/dev/null",
+        "' OR 1=1 --",
+        "x" * 500,
+        None,
+        1,
+        [header["kid"]],
+        str(uuid4()),
+    ]
     for kid in kids:
         forged = f"{segment({**header, 'kid': kid})}.{segment(payload)}"
         yield f"{forged}.{segment(stranger.sign(forged.encode()))}"
     jwk = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(stranger.public_key()))
-    for extra in ({"jwk": jwk}, {"jku": "http://127.0.0.1:1/jwks.json"}, {"x5u": "http://127.0.0.1:1/"}, {"x5c": ["AA=="]}):
+    for extra in (
+        {"jwk": jwk},
+        {"jku": "http://127.0.0.1:1/jwks.json"},
+        {"x5u": "http://127.0.0.1:1/"},
+        {"x5c": ["AA=="]},
+    ):
         forged = f"{segment({**header, **extra})}.{segment(payload)}"
         yield f"{forged}.{segment(stranger.sign(forged.encode()))}"
     number = int.from_bytes(signature[32:], "little") + L
@@ -91,11 +107,27 @@ def by_strangers(token: str, keyring: Keyring) -> Iterator[str]:
 
 def spoilt(token: str) -> Iterator[str]:
     header, payload, signature = token.split(".")
-    yield from ("", ".", "..", "a.b.c", token[:-1], f"{token}=", f"{token}A", f"{token}.", f"{token}.{signature}", f" {token}x")
+    yield from (
+        "",
+        ".",
+        "..",
+        "a.b.c",
+        token[:-1],
+        f"{token}=",
+        f"{token}A",
+        f"{token}.",
+        f"{token}.{signature}",
+        f" {token}x",
+    )
     yield f"{header}.{payload}"
     yield f"{payload}.{header}.{signature}"
     yield f"{header}=.{payload}.{signature}"
-    for name, value in (("sub", str(uuid4())), ("hwid", "another"), ("exp", 4_000_000_000), ("features", ["everything"])):
+    for name, value in (
+        ("sub", str(uuid4())),
+        ("hwid", "another"),
+        ("exp", 4_000_000_000),
+        ("features", ["everything"]),
+    ):
         altered = {**parts(token)[1], name: value}
         yield f"{header}.{segment(altered)}.{signature}"
     yield "A" * 7_000
@@ -119,7 +151,14 @@ def genuine_but_wrong(token: str, keyring: Keyring) -> Iterator[str]:
     yield from (signed(keyring, header, {**payload, "aud": kind}) for kind in kinds)
     types = {"at+jwt", "rt+jwt", "offline+jwt", "JWT", "", None, header["typ"].upper()} - {header["typ"]}
     yield from (signed(keyring, {**header, "typ": kind}, payload) for kind in types)
-    for extra in ({"crit": ["exp"]}, {"crit": ["b64"], "b64": False}, {"crit": []}, {"cty": "JWT"}, {"zip": "DEF"}, {"b64": False}):
+    for extra in (
+        {"crit": ["exp"]},
+        {"crit": ["b64"], "b64": False},
+        {"crit": []},
+        {"cty": "JWT"},
+        {"zip": "DEF"},
+        {"b64": False},
+    ):
         yield signed(keyring, {**header, **extra}, payload)
     yield signed(keyring, b'{"alg":"EdDSA","alg":"none",' + json.dumps(header).encode()[1:], payload)
     yield signed(keyring, header, b'{"exp":4000000000,' + json.dumps({**payload, "exp": 1}).encode()[1:])

@@ -106,7 +106,10 @@ async def test_other_versions_are_refused(port: int, world: World, path: str, ve
     check_refused(await ask(port, request(world, path, LENGTH).replace(b"HTTP/1.1", version)), path)
 
 
-@pytest.mark.parametrize("raw", [b"\x16\x03\x01\x02\0\x01\0\x01\xfc\r\n", b"\0\r\n\r\n", b"hello\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+@pytest.mark.parametrize(
+    "raw",
+    [b"\x16\x03\x01\x02\0\x01\0\x01\xfc\r\n", b"\0\r\n\r\n", b"hello\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+)
 async def test_what_is_no_http_is_answered(port: int, raw: bytes) -> None:
     check_refused(await ask(port, raw), PATHS[0])
 
@@ -153,8 +156,12 @@ async def test_compressed_bodies_are_read_and_bombs_are_not(
 ) -> None:
     small, bomb = pack(BODY), pack(b" " * 50_000_000 + BODY)
     assert len(bomb) < 60_000
-    read = await ask(port, request(world, path, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(small), body=small))
-    burst = await ask(port, request(world, path, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(bomb), body=bomb))
+    read = await ask(
+        port, request(world, path, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(small), body=small)
+    )
+    burst = await ask(
+        port, request(world, path, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(bomb), body=bomb)
+    )
 
     assert read.status == 404
     check_refused(burst, path, (413, 413))
@@ -165,7 +172,9 @@ async def test_large_bodies_are_refused_however_they_come(port: int, world: Worl
     body = b'{"a":"' + b"a" * 65_536 + b'"}'
     whole = await ask(port, request(world, path, b"Content-Length: %d" % len(body), body=body))
     announced = await ask(port, request(world, path, b"Content-Length: 1000000000", body=b"{"))
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[i : i + 5000] for i in range(0, len(body), 5000)))
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(part), part) for part in (body[i : i + 5000] for i in range(0, len(body), 5000))
+    )
     in_chunks = await ask(port, request(world, path, CHUNKED, body=chunks + b"0\r\n\r\n"))
 
     for answer in (whole, announced, in_chunks):
@@ -178,7 +187,9 @@ async def test_unknown_routes_answer_in_their_dialect(port: int, path: str, head
     answer = await ask(port, b"GET %b HTTP/1.1\r\nHost: a\r\n%b\r\n" % (path.encode(), headers))
 
     assert answer.problem() is None
-    assert set(json.loads(answer.body)) == ({"detail"} if "licenses-api" in path else {"error", "error_code", "details"})
+    assert set(json.loads(answer.body)) == (
+        {"detail"} if "licenses-api" in path else {"error", "error_code", "details"}
+    )
 
 
 async def test_no_answer_names_libraries(port: int) -> None:

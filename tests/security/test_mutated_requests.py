@@ -11,20 +11,20 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-import pytest
-
 from tests.security.mutations import mutated
-from tests.security.raw_http import RawConnection, ask
+from tests.security.raw_http import RawAnswer, RawConnection, ask
 from tests.support.ports import Ports
 from tests.support.world import World, valid_requests
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "100000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 CONNECTIONS = 48
-PATIENCE = 0.3
-"""Seconds to wait for the answer to a request that may be unfinished: lengths are spoilt too."""
+PATIENCE = 0.2
+"""Seconds to wait before a request is taken to be unfinished: lengths are spoilt too."""
+REST = b"\r\n\r\n0\r\n\r\n" + b" " * 70_000
+"""Finishes, or breaks, what is unfinished, so that it has to be answered too."""
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+ROUTES = ("/api/", "/licenses-api/")
 
 
 async def test_no_request_breaks_the_server(ports: Ports, world: World) -> None:
@@ -32,12 +32,10 @@ async def test_no_request_breaks_the_server(ports: Ports, world: World) -> None:
     stream = _requests(world)
     await asyncio.gather(*(_attack(ports.ports["all"], stream, seen) for _ in range(CONNECTIONS)))
 
-    print(seen)
     problems = {text: count for text, count in seen.items() if text.startswith("!")}
     assert problems == {}
-    assert seen["silent"] < REQUESTS / 5, seen
-    assert seen["answered 2xx"] > REQUESTS / 100, seen
-    assert seen["answered 4xx"] > REQUESTS / 3, seen
+    assert seen["2xx"] + seen["4xx"] > 0.95 * REQUESTS, seen
+    assert seen["2xx"] > 0.1 * REQUESTS, seen
     assert (await ask(ports.ports["all"], b"GET /health/ready HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
     assert "unexpected error" not in ports.printed()
     assert "Traceback" not in ports.printed()
@@ -46,33 +44,47 @@ async def test_no_request_breaks_the_server(ports: Ports, world: World) -> None:
 def _requests(world: World) -> Iterator[bytes]:
     draw = random.Random(SEED)
     for number in range(REQUESTS):
-        seat = world.seats[number % len(world.seats)]
         if number % 1000 == 0:
-            valid = [request for seat in world.seats for request in valid_requests(world, seat, f"m{number}")]
-        address = f"10.{draw.randrange(256)}.{draw.randrange(256)}.{draw.randrange(256)}"
+            valid = [each for seat in world.seats for each in valid_requests(world, seat, f"m{number}")]
+            # Those that anybody may ask for are slow to answer, and interesting once, not once a seat.
+            valid = [
+                each
+                for at, each in enumerate(valid)
+                if each.path.startswith(ROUTES) or at < len(valid) / len(world.seats)
+            ]
         request = draw.choice(valid)
-        request.headers["X-Forwarded-For"] = address
+        request.headers["X-Forwarded-For"] = f"10.0.{number >> 8 & 15}.{number & 255}"
         yield mutated(draw, [request])
 
 
 async def _attack(port: int, stream: Iterator[bytes], seen: Counter[str]) -> None:
     connection = await RawConnection.open(port)
     for raw in stream:
+        is_head = raw.startswith(b"HEAD ")
         try:
-            await connection.send(raw)
-            answer = await connection.receive(PATIENCE, has_body=not raw.startswith(b"HEAD "))
-        except TimeoutError:
-            seen["silent"] += 1
-        except ConnectionError:
-            seen["hung up"] += 1
+            answer, was_finished = await _answer(connection, raw, has_body=not is_head)
+        except (TimeoutError, ConnectionError) as error:
+            seen[type(error).__name__] += 1
         else:
-            if answer is not None:
-                problem = answer.problem()
-                seen[f"! {answer.status} {problem}: {raw[:1000]!r}" if problem else f"answered {answer.status // 100}xx"] += 1
-                if not answer.closes and not raw.startswith(b"HEAD "):
-                    continue
-            else:
-                seen["hung up"] += 1
+            seen[_described(raw, answer)] += 1
+            if answer is not None and was_finished and not answer.closes and not is_head:
+                continue
         await connection.close()
         connection = await RawConnection.open(port)
     await connection.close()
+
+
+async def _answer(connection: RawConnection, raw: bytes, *, has_body: bool) -> tuple[RawAnswer | None, bool]:
+    await connection.send(raw)
+    try:
+        return await connection.receive(PATIENCE, has_body=has_body), True
+    except TimeoutError:
+        await connection.send(REST)
+        return await connection.receive(has_body=has_body), False
+
+
+def _described(raw: bytes, answer: RawAnswer | None) -> str:
+    if answer is None:
+        return "hung up"
+    problem = answer.problem()
+    return f"! {answer.status} {problem}: {raw[:1000]!r}" if problem else f"{answer.status // 100}xx"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -66,7 +67,7 @@ _FIELDS: dict[type[Fact], tuple[dict[str, st.SearchStrategy[object]], dict[str, 
 def facts_of(kind: type[Fact]) -> st.SearchStrategy[Fact]:
     """Return facts of one kind, with any subset of what may be left out."""
     required, optional = _FIELDS.get(kind, ({}, {}))
-    fields = st.fixed_dictionaries(required, optional={**optional, "sealed": SEALED})
+    fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(required, optional={**optional, "sealed": SEALED})
     return fields.map(lambda given: kind(**given))
 
 

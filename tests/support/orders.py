@@ -91,9 +91,7 @@ def deactivate(license_id: UUID, hardware_id: str) -> DeactivateDevice:
 
 def transfer(license_id: UUID, source: str, target: str) -> TransferSeat:
     """Order a seat to another device."""
-    return TransferSeat(
-        cause=cause(), now=now(), license_id=license_id, from_hardware_id=source, to_hardware_id=target
-    )
+    return TransferSeat(cause=cause(), now=now(), license_id=license_id, from_hardware_id=source, to_hardware_id=target)
 
 
 def update(license_id: UUID, **changes: Any) -> UpdateLicense:

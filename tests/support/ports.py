@@ -35,7 +35,7 @@ class Ports:
     @classmethod
     def make(cls, database: Database, folder: Path, **environ: str) -> Self:
         """Prepare a process on free ports; `with` starts and stops it."""
-        return cls(database, folder, _free_ports(), folder / "log", environ=environ)
+        return cls(database, folder, free_ports(), folder / "log", environ=environ)
 
     def base(self, name: str = "all") -> str:
         """Return a service's base URL."""
@@ -82,7 +82,8 @@ class Ports:
             self.process.stdout.close()
 
 
-def _free_ports() -> dict[str, int]:
+def free_ports() -> dict[str, int]:
+    """Return a free port for each service."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in NAMES]
         for each in sockets:

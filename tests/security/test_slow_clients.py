@@ -1,0 +1,133 @@
+"""A thousand clients that do nothing, or half of something, are in nobody's way, and are gone after a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from api import pipeline
+from api.connections import Runner
+from api.edge import answer_unreadable
+from api.server import all_in_one, application
+from infra.postgres import Database
+from tests.security.raw_http import RawConnection
+from tests.support.client import Client
+from tests.support.ports import Ports
+from tests.support.service import running, settings_for
+from tests.support.world import Request, World
+
+PER_KIND = 250
+LIMIT = 1.0
+"""Seconds that the impatient service below allows for everything."""
+
+BEGUN = {
+    "nothing at all": b"",
+    "half a request line": b"POST /api/v1/lic",
+    "half of the headers": b"POST /api/v1/license/validate HTTP/1.1\r\nHost: a\r\nX-API-Key: ",
+    "half a body": b"",
+}
+
+
+def half_a_body(api_key: str) -> bytes:
+    body = {"license_key": "LIC-000000000000", "hardware_id": "pc"}
+    return Request("POST", "/api/v1/license/validate", {"X-API-Key": api_key}, body).raw()[:-10]
+
+
+@pytest.fixture
+async def impatient(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[int, Client]]:
+    """Give a service whose limits are a second each, on a port of its own."""
+    monkeypatch.setattr(pipeline, "BODY_SECONDS", LIMIT)
+    async with running(settings_for(tmp_path), database) as (services, client):
+        app = application(all_in_one(), services, "test")
+        runner = Runner(app, answer_unreadable(services), keepalive_seconds=LIMIT, write_seconds=LIMIT)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield runner.addresses[0][1], client
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("kind", BEGUN)
+async def test_what_is_begun_and_not_finished_ends(impatient: tuple[int, Client], kind: str) -> None:
+    port, client = impatient
+    begun = BEGUN[kind] or (half_a_body(client.api_key) if kind == "half a body" else b"")
+    connection = await RawConnection.open(port)
+    await connection.send(begun)
+    if kind == "half a body":
+        answer = await connection.receive(LIMIT * 5)
+        assert answer is not None
+        assert answer.status == 400
+        assert answer.problem() is None
+    assert await connection.ended(LIMIT * 10)
+    await connection.close()
+
+
+async def test_a_trickle_does_not_keep_a_connection(impatient: tuple[int, Client]) -> None:
+    port, _ = impatient
+    connection = await RawConnection.open(port)
+    ended = asyncio.ensure_future(connection.ended(LIMIT * 10))
+    for letter in b"GET /health/live HTTP/1.1\r\nX: " + b"a" * 1000:
+        if ended.done():
+            break
+        await connection.send(bytes([letter]))
+        await asyncio.wait([ended], timeout=LIMIT / 20)
+    assert await ended
+    await connection.close()
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(impatient: tuple[int, Client]) -> None:
+    """Hundreds of large answers are asked for and not read: the server stops at what the sockets hold, and hangs up."""
+    port, _ = impatient
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 2000)
+    async with asyncio.timeout(LIMIT * 15):
+        with pytest.raises(ConnectionError):
+            while True:
+                writer.write(b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(LIMIT / 20)
+    del reader
+    writer.close()
+
+
+async def test_a_thousand_of_them_disturb_nobody(ports: Ports, world: World) -> None:
+    port = ports.ports["all"]
+    seat = world.seats[0]
+    body = {"license_key": seat.license["license_key"], "hardware_id": seat.hardware_id}
+    request = Request("POST", "/api/v1/license/validate", {"X-API-Key": world.client.api_key}, body).raw()
+    await _latencies(port, request)
+    before = await _latencies(port, request)
+    slow = [await RawConnection.open(port) for _ in range(PER_KIND * len(BEGUN))]
+    try:
+        for number, connection in enumerate(slow):
+            begun = list(BEGUN.values())[number % len(BEGUN)]
+            await connection.send(begun if number % len(BEGUN) < 3 else half_a_body(world.client.api_key))
+        during = await _latencies(port, request)
+    finally:
+        await asyncio.gather(*(connection.close() for connection in slow))
+
+    assert statistics.quantiles(during, n=100)[98] < 2 * statistics.quantiles(before, n=100)[98] + 0.02
+    assert statistics.median(during) < 2 * statistics.median(before)
+
+
+async def _latencies(port: int, request: bytes, number: int = 400) -> list[float]:
+    connection = await RawConnection.open(port)
+    seconds = []
+    for _ in range(number):
+        started = time.perf_counter()
+        await connection.send(request)
+        answer = await connection.receive()
+        seconds.append(time.perf_counter() - started)
+        assert answer is not None
+        assert answer.status == 200
+    await connection.close()
+    return seconds
