@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint rules layout types imports dependencies pytest format lock clean install install-dev
+.PHONY: help run test lint rules layout types imports dependencies tools pytest format lock clean install install-dev
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,7 +35,10 @@ imports: install-dev
 dependencies: install-dev
 	@echo "== deptry: declared dependencies"; $(BIN)/deptry .
 
-pytest: install-dev
+tools:
+	@tests/install-tools.sh
+
+pytest: install-dev tools
 	@echo "== pytest: tests"; $(BIN)/python -m pytest $(ARGS)
 
 format: install-dev ## Format the code and fix what ruff can fix

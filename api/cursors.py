@@ -1,4 +1,4 @@
-"""Cursors of lists: a log position that the client hands back unaltered."""
+"""Cursors of lists: where a page ended and how many there were at the start, handed back unaltered by the client."""
 
 from __future__ import annotations
 
@@ -6,29 +6,40 @@ import base64
 import binascii
 import hashlib
 import hmac
+from typing import NamedTuple
 
 from domain.errors import Invalid
 from infra.keyring import Keyring
 
+_RAW_BYTES = 24
 _MAC_BYTES = 12
 
 
-def cursor_of(keyring: Keyring, position: int) -> str:
-    """Make the cursor that continues before a position."""
-    raw = position.to_bytes(8)
+class Cursor(NamedTuple):
+    """Continues before a log position. `total` was counted once, on the first page: counting costs more than paging."""
+
+    position: int
+    total: int
+    page: int
+
+
+def cursor_of(keyring: Keyring, cursor: Cursor) -> str:
+    """Write a cursor."""
+    raw = b"".join(part.to_bytes(8) for part in cursor)
     return base64.urlsafe_b64encode(raw + _mac(keyring, raw)).rstrip(b"=").decode()
 
 
-def position_of(keyring: Keyring, cursor: str) -> int:
-    """Return a cursor's position. Raises Invalid for one that was not made here."""
+def read_cursor(keyring: Keyring, text: str) -> Cursor:
+    """Read a cursor. Raises Invalid for one that was not made here."""
     try:
-        data = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
+        data = base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
         data = b""
-    raw, mac = data[:8], data[8:]
-    if not hmac.compare_digest(mac, _mac(keyring, raw)) or cursor_of(keyring, int.from_bytes(raw)) != cursor:
+    raw, mac = data[:_RAW_BYTES], data[_RAW_BYTES:]
+    cursor = Cursor(int.from_bytes(raw[:8]), int.from_bytes(raw[8:16]), int.from_bytes(raw[16:]))
+    if not hmac.compare_digest(mac, _mac(keyring, raw)) or cursor_of(keyring, cursor) != text:
         raise Invalid(cursor="is not a cursor of this list")
-    return int.from_bytes(raw)
+    return cursor
 
 
 def _mac(keyring: Keyring, raw: bytes) -> bytes:

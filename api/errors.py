@@ -64,8 +64,12 @@ def refuse(dialect: Dialect, endpoint: Endpoint | None, refusal: Refusal, reques
 
 
 def services_body(refusal: Refusal) -> dict[str, Any]:
-    """The four services' shape."""
-    return {"error": str(refusal), "error_code": refusal.code, "details": refusal.details}
+    """The four services' shape. A malformed request's sentence names the first wrong field: some log nothing else."""
+    error = str(refusal)
+    if isinstance(refusal, errors.Invalid) and refusal.details:
+        field, why = next(iter(refusal.details.items()))
+        error = f"{error}: {field} {why}"
+    return {"error": error, "error_code": refusal.code, "details": refusal.details}
 
 
 def licenses_api_body(refusal: Refusal) -> dict[str, Any]:

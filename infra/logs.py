@@ -123,7 +123,7 @@ class _ToStructlog(logging.Handler):
         except Exception:  # noqa: BLE001 - a wrong format string is no reason to fail
             message = str(record.msg)
         method = next((name for least, name in self._METHODS if record.levelno >= least), "debug")
-        getattr(self._logger, method)("log", logger=record.name, message=message, exc_info=record.exc_info)
+        getattr(self._logger, method)(_clean_text(message), logger=record.name, exc_info=record.exc_info)
 
 
 class _Clock:

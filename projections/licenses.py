@@ -9,9 +9,6 @@ from uuid import UUID
 import msgspec
 from psycopg.sql import SQL, Composed, Literal
 
-MAX_PAGES_BY_OFFSET = 100_000
-"""Rows that a page number may skip; deeper, a cursor costs the same at any depth."""
-
 
 class LicenseRow(msgspec.Struct, frozen=True, kw_only=True):
     """A licence's row; personal fields are still sealed, `wrapped_key` is their subject's data key."""

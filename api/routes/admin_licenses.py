@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from api.call import Call
-from api.cursors import cursor_of, position_of
+from api.cursors import Cursor, cursor_of, read_cursor
 from api.endpoint import KIB, Auth, Endpoint
 from api.issuing import Wanted, order_of
 from api.presentation import license_answer, license_fields
@@ -145,21 +145,22 @@ async def list_licenses(call: Call) -> Answer:
     async with services.pool.connection() as connection:
         wanted = await _filter(call, query, connection)
         if query.cursor is not None:
-            position = position_of(services.keyring, query.cursor)
+            cursor = read_cursor(services.keyring, query.cursor)
             # One more than shown tells whether there is a next page.
-            found = await licenses.page_before(connection, wanted, position=position, limit=query.per_page + 1)
+            found = await licenses.page_before(connection, wanted, position=cursor.position, limit=query.per_page + 1)
             rows, more = found[: query.per_page], len(found) > query.per_page
-            total = await licenses.count(connection, wanted)
+            page, total = cursor.page, cursor.total
         else:
             offset = (query.page - 1) * query.per_page
             rows, total = await licenses.page(connection, wanted, offset=offset, limit=query.per_page)
+            page = query.page
             more = offset + len(rows) < total and bool(rows)
     pagination = Pagination(
-        page=query.page,
+        page=page,
         per_page=query.per_page,
         total=total,
         pages=-(-total // query.per_page),
-        next_cursor=cursor_of(services.keyring, rows[-1].position) if more else None,
+        next_cursor=cursor_of(services.keyring, Cursor(rows[-1].position, total, page + 1)) if more else None,
     )
     shown = [license_answer(services.vault, row) for row in rows]
     return answer(200, LicenseList(licenses=shown, pagination=pagination))

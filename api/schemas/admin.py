@@ -234,7 +234,7 @@ class EventList(msgspec.Struct, kw_only=True):
 
 
 class DailyUsage(msgspec.Struct, kw_only=True):
-    """One day (UTC)."""
+    """One day (UTC). Refused activations are among the failed validations."""
 
     date: str
     validations: int

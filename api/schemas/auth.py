@@ -12,7 +12,7 @@ from api.schemas.common import Identifier, Name, Timestamp
 
 RequestsLimit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 EndpointPattern = Annotated[
-    str, Meta(min_length=1, max_length=256, pattern="^/", description="a path or glob that begins with /")
+    str, Meta(min_length=1, max_length=256, description="a path, or a glob such as /api/v1/license/*")
 ]
 ClientName = Annotated[Name, Meta(min_length=1)]
 LicenseId = Annotated[str, Meta(min_length=1, max_length=64, description="A UUID; any other text names no licence")]

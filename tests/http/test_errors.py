@@ -308,7 +308,5 @@ async def test_a_wrong_form_is_explained_in_words_and_not_as_a_pattern(client: C
     assert reply["details"] == {"email": "must be an e-mail address", "key_format": "must be prefixed or grouped"}
     reply = await client.admin("PATCH", f"/licenses/{(await client.new_license())['license_id']}", {"email": "nobody"})
     assert reply["details"] == {"email": "must be an e-mail address"}
-    reply = await client.new_api_key(allowed_endpoints=["validate"])
-    assert reply["details"] == {"allowed_endpoints[0]": "must be a path or glob that begins with /"}
     reply = await client.b_client("POST", "/deactivate", {"license_key_hash": "x", "device_hash": "d"})
     assert reply["detail"] == [{"loc": ["license_key_hash"], "msg": "must be 64 hexadecimal digits, a SHA-256"}]

@@ -22,6 +22,18 @@ async def test_what_was_ended_on_one_process_is_refused_by_the_next_request_on_t
     check_invariants(pair.database)
 
 
+async def test_a_licence_that_was_revoked_for_a_moment_is_good_again_but_its_tokens_are_not(pair: Pair) -> None:
+    async with pair.clients() as clients:
+        lane = Lane(clients[0], clients[1], await clients[0].new_license(max_devices=2))
+        await lane.ensure_active()
+        token = (await clients[1].tokens(lane.license, lane.device))["access_token"]
+        assert (await clients[1].bearer("/api/v1/license/heartbeat", token)).status == 200
+        await lane.admin("DELETE")
+        await lane.admin("PATCH", "", {"is_active": True})
+        assert (await clients[1].bearer("/api/v1/license/heartbeat", token)).status == 401
+        assert (await lane.used()).status == 200
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 async def test_nothing_that_was_ended_is_let_through_while_the_usage_log_is_blocked(pair: Pair, kind: Kind) -> None:
     """The usage row of a validation may come late; its verdict may not be old for that."""

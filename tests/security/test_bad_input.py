@@ -124,11 +124,13 @@ async def create(client: Client, dialect: str, body: bytes, **headers: str) -> R
 def check_refused(reply: Reply, dialect: str) -> None:
     if dialect == "services":
         assert (reply.status, reply["error_code"]) == (400, "VALIDATION_ERROR"), reply
-        assert reply["details"] and reply.body.keys() == {"error", "error_code", "details"}
+        assert reply["details"]
+        assert reply.body.keys() == {"error", "error_code", "details"}
     else:
         assert reply.status == 422, reply
         assert reply.body.keys() == {"detail"}
-        assert reply["detail"] and all(problem.keys() == {"loc", "msg"} for problem in reply["detail"])
+        assert reply["detail"]
+        assert all(problem.keys() == {"loc", "msg"} for problem in reply["detail"])
     assert len(json.dumps(reply.body)) < 20_000
 
 

@@ -151,14 +151,15 @@ def genuine_but_wrong(token: str, keyring: Keyring) -> Iterator[str]:
     yield from (signed(keyring, header, {**payload, "aud": kind}) for kind in kinds)
     types = {"at+jwt", "rt+jwt", "offline+jwt", "JWT", "", None, header["typ"].upper()} - {header["typ"]}
     yield from (signed(keyring, {**header, "typ": kind}, payload) for kind in types)
-    for extra in (
+    extras: list[Json] = [
         {"crit": ["exp"]},
         {"crit": ["b64"], "b64": False},
         {"crit": []},
         {"cty": "JWT"},
         {"zip": "DEF"},
         {"b64": False},
-    ):
+    ]
+    for extra in extras:
         yield signed(keyring, {**header, **extra}, payload)
     yield signed(keyring, b'{"alg":"EdDSA","alg":"none",' + json.dumps(header).encode()[1:], payload)
     yield signed(keyring, header, b'{"exp":4000000000,' + json.dumps({**payload, "exp": 1}).encode()[1:])

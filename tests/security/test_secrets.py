@@ -65,7 +65,7 @@ def _secrets(world: World) -> list[str]:
 
 
 async def _everything(ports: Ports, world: World) -> list[str]:
-    """Send every valid request, and spoil each in ways that put secrets where logs might take them; give the refusals."""
+    """Send every valid request, and spoil each so that secrets stand where logs might take them; give the refusals."""
     port, refused = ports.ports["all"], []
     for number, request in enumerate(valid_requests(world, world.seats[0], "grep")):
         request.headers["X-Forwarded-For"] = "10.44.0.1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -90,13 +91,12 @@ async def test_an_answer_that_nobody_reads_is_given_up(impatient: tuple[int, Cli
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 2000)
     async with asyncio.timeout(LIMIT * 15):
-        with pytest.raises(ConnectionError):
-            while True:
+        while not writer.is_closing():
+            with contextlib.suppress(ConnectionError):
                 writer.write(b"\r\n")
                 await writer.drain()
-                await asyncio.sleep(LIMIT / 20)
+            await asyncio.sleep(LIMIT / 20)
     del reader
-    writer.close()
 
 
 async def test_a_thousand_of_them_disturb_nobody(ports: Ports, world: World) -> None:
