@@ -50,7 +50,7 @@ def start(log_file: Path) -> Iterator[Start]:
     before, level = root.handlers, root.level
     descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def configured(format: Format = "json", level: str = "info") -> Any:  # noqa: A002 - as configure's
+    def configured(format: Format = "json", level: str = "info") -> Any:
         configure(format, level, descriptor)
         return structlog.get_logger().bind()
 
@@ -98,7 +98,7 @@ def test_what_is_below_the_level_is_left_out(start: Start, log_file: Path) -> No
 
 @pytest.mark.parametrize("format", ["json", "console"])
 @pytest.mark.parametrize("secret", SECRETS)
-def test_what_looks_like_a_secret_is_never_written(start: Start, log_file: Path, format: Format, secret: str) -> None:  # noqa: A002
+def test_what_looks_like_a_secret_is_never_written(start: Start, log_file: Path, format: Format, secret: str) -> None:
     log = start(format)
     event = f"saw {secret}"
     log.info(event, text=f"got={secret}", deep={"list": [{"x": (secret,)}]}, odd=secret.encode())
@@ -125,7 +125,7 @@ def test_fields_named_like_secrets_are_redacted_but_for_numbers(start: Start, lo
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-def test_no_value_can_begin_a_line(start: Start, log_file: Path, format: Format) -> None:  # noqa: A002
+def test_no_value_can_begin_a_line(start: Start, log_file: Path, format: Format) -> None:
     log = start(format)
     for evil in ("a\r\nforged", "a\x1b[2Kforged", "a\u2028forged", "a\x85forged"):
         log.info(evil, value=evil, deep=[evil], **{evil: 1})
@@ -144,7 +144,7 @@ def test_no_value_can_make_logging_fail(start: Start, log_file: Path) -> None:
 
     loop: list[Any] = []
     loop.append(loop)
-    for format in ("json", "console"):  # noqa: A001
+    for format in ("json", "console"):
         log = start(format)
         log.info("seen", value=Hostile(), surrogate="\ud800", loop=loop, raw=b"\xff", when={1, 2}, nan=float("nan"))
         logging.getLogger("library").warning("%d", "no number")

@@ -40,7 +40,9 @@ class Client:
     test do not meet those of another.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, base: str, secrets: Secrets, address: str = "203.0.113.7") -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, base: str, secrets: Secrets, address: str = "203.0.113.7"
+    ) -> None:
         self.session = session
         self.base = base
         self.secrets = secrets
@@ -116,6 +118,6 @@ class Client:
 async def eventually(condition: Any, seconds: float = 10.0) -> Any:
     """Await a condition (a coroutine function) until it gives something true; fail after some seconds."""
     async with asyncio.timeout(seconds):
-        while not (found := await condition()):
+        while not (found := await condition()):  # noqa: ASYNC110 - what is waited for happens in other processes
             await asyncio.sleep(0.01)
     return found
