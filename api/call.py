@@ -106,12 +106,19 @@ class Call:
         first_status, _, body = reopen(outcome.answer_sealed).partition(b"\n")
         return Answer(int(first_status), body, {"Idempotency-Replayed": "true"})
 
-    def _idempotency(self, status: int) -> tuple[Idempotency | None, Any]:
+    def idempotency_key(self) -> str | None:
+        """Return the request's idempotency key where the endpoint takes one. Raises Invalid."""
         key = self.request.headers.get("Idempotency-Key")
         if key is None or not self.endpoint.takes_idempotency_key:
-            return None, None
+            return None
         if not (1 <= len(key) <= MAX_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):
             raise Invalid(**{"Idempotency-Key": f"must be 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters"})
+        return key
+
+    def _idempotency(self, status: int) -> tuple[Idempotency | None, Any]:
+        key = self.idempotency_key()
+        if key is None:
+            return None, None
         resource = sorted(self.request.match_info.items())
         scope = repr((self.credential.actor, self.endpoint.method, self.endpoint.path, resource)).encode()
         vault = self.services.vault

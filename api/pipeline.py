@@ -79,6 +79,7 @@ async def _answer(call: Call) -> Answer:
         raise Invalid(query="this endpoint takes no parameters")
     if endpoint.body is not None:
         await _read_body(call, endpoint.body)
+    call.idempotency_key()  # A wrong one is refused before the handler has done anything.
     return await endpoint.handler(call)
 
 

@@ -105,6 +105,7 @@ class UsageLog:
         self._unsure: list[bytes] = []
         self._writer_id = uuid4()
         self._number = 0
+        self._at_once = MAX_QUEUED_ROWS
         self._wake = asyncio.Event()
         self._stopping = False
         self._connection: UsageConnection | None = None
@@ -138,6 +139,10 @@ class UsageLog:
         if round_ is None:
             round_ = self._gathering = self._new_round()
             self._wake.set()
+        if len(round_.entries) >= MAX_QUEUED_ROWS:
+            # The database hangs, and memory has an end: nothing is known of this row, and it is not kept.
+            self.stats.dropped += 1
+            return round_.future, -1
         round_.entries.append((checks, line))
         return round_.future, len(round_.entries) - 1
 
@@ -184,7 +189,7 @@ class UsageLog:
             self._watch.learn(changes)
             stale = self._stale(entries)
             self._queued.extend(line for index, (_, line) in enumerate(entries) if line and index not in stale)
-            return self._queued
+            return self._queued[: self._at_once]
 
         try:
             connection = await self._connected()
@@ -217,11 +222,13 @@ class UsageLog:
         except (psycopg.Error, OSError):
             if not connection.is_open:
                 # Nobody knows whether these are stored: the next connection asks.
-                self._unsure, self._queued = self._queued, []
+                self._unsure, self._queued = self._queued[: self._at_once], self._queued[self._at_once :]
             raise
-        self.stats.rows += len(self._queued)
+        stored = len(self._queued[: self._at_once])
+        del self._queued[:stored]
+        self._at_once = MAX_QUEUED_ROWS
+        self.stats.rows += stored
         self.stats.rounds += 1
-        self._queued = []
 
     async def _failed(self, error: Exception) -> None:
         first_line = str(error).splitlines()[0] if str(error) else repr(error)
@@ -237,9 +244,20 @@ class UsageLog:
         elif isinstance(error, psycopg.errors.CheckViolation):
             await self._disconnect()
             await self._make_partitions()
+        elif isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+            self._isolate(first_line)
         else:
             self.is_down = True
             log.error("usage rows wait: %s", first_line)
+
+    def _isolate(self, reason: str) -> None:
+        """Narrow down which row the server refuses, and drop it: the others must not wait for it for ever."""
+        tried = len(self._queued[: self._at_once])
+        self._at_once = max(1, tried // 2)
+        if tried == 1:
+            del self._queued[0]
+            self.stats.dropped += 1
+            log.error("a usage row was refused and is lost: %s", reason)
 
     def _end_stale_holders(self) -> int:
         try:

@@ -282,3 +282,24 @@ async def test_changes_are_seen_even_while_rows_can_not_be_stored(database: Data
         with database.connect_owner() as owner:
             owner.execute("GRANT INSERT ON lizenzserver.usage TO lizenzserver_service")
         await eventually(lambda: _holds(lambda: [row["hardware_id"] for row in stored(database)] == ["before", "good"]))
+
+
+async def test_a_row_that_the_server_refuses_is_lost_alone(database: Database) -> None:
+    async with running_log(database) as log:
+        for n in range(10):
+            log.append((), line(f"before-{n}"))
+        log.append((), b"this is no row\n")
+        for n in range(10):
+            log.append((), line(f"after-{n}"))
+        await eventually(lambda: _holds(lambda: log.queued() == 0))
+        assert (log.stats.rows, log.stats.dropped, log.is_down) == (20, 1, False)
+    names = [f"before-{n}" for n in range(10)] + [f"after-{n}" for n in range(10)]
+    assert [row["hardware_id"] for row in stored(database)] == names
+
+
+async def test_rows_are_not_gathered_without_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_log, "MAX_QUEUED_ROWS", 5)
+    async with running_log(database, wait_seconds=5) as log:
+        indexes = [log.append((), line(f"pc-{n}"))[1] for n in range(8)]
+        assert indexes == [0, 1, 2, 3, 4, -1, -1, -1]
+        assert log.stats.dropped == 3

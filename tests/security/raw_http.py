@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
+_BODY_SECONDS = 10.0
 _SERVICES_ERROR = {"error", "error_code", "details"}
 
 
@@ -71,16 +72,17 @@ class RawConnection:
         await self._writer.drain()
 
     async def receive(self, seconds: float = 5.0, *, has_body: bool = True) -> RawAnswer | None:
-        """Read one answer; None where the connection ended instead. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
-            try:
+        """Read one answer; None where the connection ended instead. Raises TimeoutError where none begins in time."""
+        try:
+            async with asyncio.timeout(seconds):
                 answer = await self._head()
                 while answer.status < 200:
                     answer = await self._head()
+            async with asyncio.timeout(_BODY_SECONDS):
                 length = int(answer.headers["content-length"]) if has_body else 0
                 body = await self._reader.readexactly(length)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
         return RawAnswer(answer.status, answer.headers, body)
 
     async def _head(self) -> RawAnswer:
