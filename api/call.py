@@ -73,7 +73,7 @@ class Call:
             command_id=self.command_id,
             request_id=self.request_id,
             origin=facts.Origin(country=origin.country, network=origin.network_hash),
-            sealed_address=self.services.vault.seal(subject_id, self.address) if subject_id else None,
+            sealed_address=self.services.usage_details.seal_address(subject_id, self.address) if subject_id else None,
         )
 
     async def count(self, bucket: str, per_minute: int | None, per_hour: int | None) -> None:

@@ -23,10 +23,28 @@ async def still_holds(services: Services, checks: Sequence[tuple[UUID, int]]) ->
     database is away, what was read at most five minutes ago is taken to hold, and that is counted.
     """
     if not services.usage.is_down:
-        try:
-            async with asyncio.timeout(LATE_SECONDS), services.pool.connection() as connection:
-                return not await any_changed(connection, checks)
-        except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError):
-            pass
+        asking = asyncio.create_task(_any_changed(services, checks))
+        # No asyncio.timeout: a query that is cancelled waits on for the server, and a server that hangs says nothing.
+        await asyncio.wait([asking], timeout=LATE_SECONDS)
+        if not asking.done():
+            asking.cancel()
+        elif (changed := asking.result()) is not None:
+            return not changed
     services.metrics.count("answers_from_memory_total", "Answers given while the database could not be asked")
     return True
+
+
+async def _any_changed(services: Services, checks: Sequence[tuple[UUID, int]]) -> bool | None:
+    """Ask the log; None where it can't be asked.
+
+    After a restart of the server each connection in the pool is found broken once; the pool puts new ones in place.
+    """
+    for _ in range(services.pool.max_size + 1):
+        try:
+            async with services.pool.connection() as connection:
+                return await any_changed(connection, checks)
+        except (PoolTimeout, TooManyRequests):
+            return None
+        except psycopg.OperationalError:
+            continue
+    return None

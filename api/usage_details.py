@@ -1,4 +1,4 @@
-"""What a usage row says about a request's address and operating system, sealed."""
+"""What events and usage rows say about a request's address and operating system, sealed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,22 @@ MAX_DETAILS = 100_000
 
 
 class UsageDetails:
-    """Seals a request's address and operating system for the usage log; equal ones are sealed once."""
+    """Seals addresses and operating systems; equal ones of one data subject are sealed once."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._sealed: OrderedDict[tuple[UUID, str, bytes | None], bytes] = OrderedDict()
+        self._addresses: OrderedDict[tuple[UUID, str], bytes] = OrderedDict()
+
+    def seal_address(self, subject_id: UUID, address: str) -> bytes:
+        """Return the sealed address, for an event. The subject's key must be in memory."""
+        key = (subject_id, address)
+        sealed = self._addresses.get(key)
+        if sealed is None:
+            sealed = self._addresses[key] = self._vault.seal(subject_id, address)
+            if len(self._addresses) > MAX_DETAILS:
+                self._addresses.popitem(last=False)
+        return sealed
 
     def seal(self, subject_id: UUID, address: str, os_info_sealed: bytes | None = None) -> bytes:
         """Return the sealed details. The subject's key must be in memory."""

@@ -110,6 +110,7 @@ def _register_gauges(services: Services) -> None:
     total("writer_orders_total", "Orders that the writer has decided", lambda: writer.stats.orders)
     total("writer_conflicts_total", "Batches decided again after a conflict", lambda: writer.stats.conflicts)
     gauge("usage_rows_queued", "Usage rows that wait to be stored", usage.queued)
+    total("usage_rounds_total", "Rounds of the usage log, stored rows or not", lambda: usage.stats.rounds)
     total("usage_rows_dropped_total", "Usage rows lost because too many waited", lambda: usage.stats.dropped)
     total("usage_rows_stored_total", "Usage rows stored", lambda: usage.stats.rows)
     total("usage_timeouts_total", "Rounds that were not stored in time", lambda: usage.stats.timeouts)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.persistence import Mapper
+from eventsourcing.persistence import Mapper, StoredEvent
 from psycopg import Connection
 
 from commands.handlers import Aggregate, evolve
@@ -62,7 +63,9 @@ class AggregateCache:
             self._position = position
             state = self._states.get(stored.originator_id)  # type: ignore[arg-type]
             if state is not None and stored.originator_version == state.version + 1:
-                self._evolve(self._mapper.to_domain_event(stored))
+                # Where it can't be read, only who needs this aggregate shall be told: by `load`.
+                with suppress(Exception):
+                    self._evolve_stored(stored)
 
     def load(self, connection: Connection[Any], ids: Iterable[UUID]) -> None:
         """Bring the aggregates with these ids into memory, all missing ones in one round trip."""
@@ -76,7 +79,7 @@ class AggregateCache:
         if not missing:
             return
         for stored in self._recorder.of_aggregates(connection, missing):
-            self._evolve(self._mapper.to_domain_event(stored))
+            self._evolve_stored(stored)
         # All that are wanted stand at the end now.
         self._shrink(keep=len(wanted))
 
@@ -93,7 +96,7 @@ class AggregateCache:
     def clear_failed(self) -> None:
         """Forget the aggregates that events were applied to which are not in the log."""
         for aggregate_id in self._touched:
-            self._devices -= _size(self._states.pop(aggregate_id, None))
+            self._forget(aggregate_id)
         self._touched.clear()
 
     def clear(self) -> None:
@@ -102,6 +105,17 @@ class AggregateCache:
         self._touched.clear()
         self._position = None
         self._devices = 0
+
+    def _evolve_stored(self, stored: StoredEvent) -> None:
+        """Apply an event of the log; where that fails, forget its aggregate: half a history is nothing to decide on."""
+        try:
+            self._evolve(self._mapper.to_domain_event(stored))
+        except Exception:
+            self._forget(stored.originator_id)  # type: ignore[arg-type]
+            raise
+
+    def _forget(self, aggregate_id: UUID) -> None:
+        self._devices -= _size(self._states.pop(aggregate_id, None))
 
     def _evolve(self, event: Any) -> None:
         state = self._states.get(event.originator_id)

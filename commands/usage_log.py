@@ -197,6 +197,7 @@ class UsageLog:
                 await self._store(connection, learn)
             else:
                 learn(await connection.look(self._watch.query()))
+            self.stats.rounds += 1
             self.is_down = False
         except (psycopg.Error, OSError) as error:
             await self._failed(error)
@@ -228,15 +229,15 @@ class UsageLog:
         del self._queued[:stored]
         self._at_once = MAX_QUEUED_ROWS
         self.stats.rows += stored
-        self.stats.rounds += 1
 
     async def _failed(self, error: Exception) -> None:
         first_line = str(error).splitlines()[0] if str(error) else repr(error)
         if self._connection is None or not self._connection.is_open:
-            if not self.is_down:
+            # One that was lost says nothing of the database; where a new one is refused, it is away.
+            was_down, self.is_down = self.is_down, self._connection is None
+            if self.is_down and not was_down:
                 log.warning("usage rows wait, the database is away: %s", first_line)
             self.stats.reconnects += 1
-            self.is_down = True
             await self._disconnect()
         elif isinstance(error, psycopg.errors.LockNotAvailable):
             ended = await asyncio.to_thread(self._end_stale_holders)

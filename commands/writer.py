@@ -33,9 +33,11 @@ MAX_WAITING = 10_000
 MAX_ATTEMPTS = 8
 """How often a batch is decided again after conflicts with other processes."""
 
-
 MAX_CONNECTIONS = 3
 """How often a batch is tried over a new connection, or after ending a stuck session."""
+
+OUTCOME_SECONDS = 20.0
+"""How long a caller waits: longer than ending stuck sessions takes, and not for ever where the server hangs."""
 
 
 class NothingSaved(Exception):
@@ -116,7 +118,11 @@ class GroupCommitWriter:
             self._waiting.append(_Waiting(submission, future))
             self._wake.notify()
         # An answer that nobody awaits any more is dropped, but the order is carried out all the same.
-        return await asyncio.shield(future)
+        try:
+            async with asyncio.timeout(OUTCOME_SECONDS):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            raise ServiceUnavailable from None
 
     # The thread.
 

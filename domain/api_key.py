@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -44,6 +45,7 @@ def revoke(key: ApiKey) -> tuple[Fact, ...]:
     return () if key.is_revoked else (ApiKeyRevoked(),)
 
 
+@lru_cache(maxsize=4096)
 def covers(allowed_endpoints: tuple[str, ...], route: str) -> bool:
     """Tell whether a route (normalised, with its parameters' names) is among paths or globs."""
     return any(fnmatchcase(route, pattern) for pattern in allowed_endpoints)

@@ -12,10 +12,12 @@ from api.endpoint import Auth, Endpoint
 from api.responses import Answer, answer
 from api.schemas.common import check_name, check_utc
 from api.schemas.license import HeartbeatAnswer, HeartbeatLicense, HeartbeatRequest, Limits
-from api.standings import known_line, noted, read_by_id
+from api.standings import known_line, noted, read_afresh, read_by_id
 from api.token_checks import require_live
-from domain.errors import Invalid, LicenseExpired, ServiceUnavailable
+from domain.errors import Invalid, InvalidToken, LicenseExpired, ServiceUnavailable
 from domain.validation import has_expired
+from infra.tokens import Claims
+from projections.standing import Standing
 
 NEXT_HEARTBEAT_SECONDS = 300
 MAX_DECISIONS = 5
@@ -29,9 +31,13 @@ async def heartbeat(call: Call) -> Answer:
     app_version, client_time = _session_fields(body.session_data)
     for _ in range(MAX_DECISIONS):
         key, found = await read_by_id(call, claims.license_id, claims.hardware_id)
-        standing = require_live(found, claims)
-        if has_expired(standing, call.now):
-            raise LicenseExpired
+        try:
+            standing = _usable(call, claims, found)
+        except (InvalidToken, LicenseExpired):
+            # Nothing is noted of a refusal, so that nothing checks what was remembered: the licence may have been
+            # extended, or the device activated anew, on another process.
+            call.services.standings.drop(key)
+            standing = _usable(call, claims, await read_afresh(call, claims.license_id, claims.hardware_id))
         vault = call.services.vault
         keep = bool(body.session_data) and vault.knows(standing.subject_id)
         line = known_line(
@@ -56,6 +62,14 @@ async def heartbeat(call: Call) -> Answer:
                 200, HeartbeatAnswer(server_time=call.now, next_heartbeat_seconds=NEXT_HEARTBEAT_SECONDS, license=state)
             )
     raise ServiceUnavailable
+
+
+def _usable(call: Call, claims: Claims, found: Standing | None) -> Standing:
+    """Return the standing. Raises InvalidToken, LicenseExpired."""
+    standing = require_live(found, claims)
+    if has_expired(standing, call.now):
+        raise LicenseExpired
+    return standing
 
 
 def _session_fields(session: dict[str, Any]) -> tuple[str | None, datetime | None]:
