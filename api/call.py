@@ -19,13 +19,12 @@ from api.services import Services
 from commands.batch import Idempotency, Render, Replay, Submission
 from commands.orders import Order
 from domain import facts
+from domain.api_key import DEFAULT_PER_HOUR, DEFAULT_PER_MINUTE
 from domain.errors import IdempotencyKeyReused, Invalid, RateLimitExceeded
 from domain.facts import Cause
 from infra.network import Origin
 from infra.tokens import Claims
 
-DEFAULT_PER_MINUTE = 60
-DEFAULT_PER_HOUR = 1_000
 MAX_IDEMPOTENCY_KEY = 255
 UUID_LENGTH = 36
 

@@ -123,7 +123,13 @@ async def _by_bearer(request: web.Request, endpoint: Endpoint, services: Service
     if scheme.lower() != "bearer" or not token:
         raise InvalidToken("A token is needed in Authorization: Bearer")
     claims = services.tokens.verify(token.strip(), TokenKind.ACCESS, now)
-    return Credential(f"token:{claims.jti}", claims=claims, bucket=token_bucket(claims), per_minute=60, per_hour=1000)
+    return Credential(
+        f"token:{claims.jti}",
+        claims=claims,
+        bucket=token_bucket(claims),
+        per_minute=api_key.DEFAULT_PER_MINUTE,
+        per_hour=api_key.DEFAULT_PER_HOUR,
+    )
 
 
 async def _by_admin_key(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:

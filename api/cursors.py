@@ -23,21 +23,21 @@ class Cursor(NamedTuple):
     page: int
 
 
-def cursor_of(keyring: Keyring, cursor: Cursor) -> str:
-    """Write a cursor."""
+def cursor_of(keyring: Keyring, cursor: Cursor, filters: bytes) -> str:
+    """Write a cursor that is good for a list under the same filters only."""
     raw = b"".join(part.to_bytes(8) for part in cursor)
-    return base64.urlsafe_b64encode(raw + _mac(keyring, raw)).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(raw + _mac(keyring, raw + filters)).rstrip(b"=").decode()
 
 
-def read_cursor(keyring: Keyring, text: str) -> Cursor:
-    """Read a cursor. Raises Invalid for one that was not made here."""
+def read_cursor(keyring: Keyring, text: str, filters: bytes) -> Cursor:
+    """Read a cursor. Raises Invalid for one that was not made here, or for a list under other filters."""
     try:
         data = base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
         data = b""
     raw, mac = data[:_RAW_BYTES], data[_RAW_BYTES:]
     cursor = Cursor(int.from_bytes(raw[:8]), int.from_bytes(raw[8:16]), int.from_bytes(raw[16:]))
-    if not hmac.compare_digest(mac, _mac(keyring, raw)) or cursor_of(keyring, cursor) != text:
+    if not hmac.compare_digest(mac, _mac(keyring, raw + filters)) or cursor_of(keyring, cursor, filters) != text:
         raise Invalid(cursor="is not a cursor of this list")
     return cursor
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -88,9 +88,8 @@ class AggregateCache:
         self._touched.add(event.originator_id)
         self._evolve(event)
 
-    def saved(self, positions: Sequence[int]) -> None:
-        """Note that what was applied is in the log."""
-        del positions  # The next tail read passes over them: they are at their aggregates' versions already.
+    def saved(self) -> None:
+        """Note that what was applied is in the log; the next tail read passes over it, by the versions."""
         self._touched.clear()
 
     def clear_failed(self) -> None:

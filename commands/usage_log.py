@@ -111,6 +111,7 @@ class UsageLog:
         self._connection: UsageConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self.is_down = False
+        self.is_stuck = False
         self.stats = UsageStats()
 
     def start(self) -> None:
@@ -176,9 +177,20 @@ class UsageLog:
             self._wake.clear()
             round_, self._gathering = self._gathering, None
             if round_ is not None or self._queued or self._unsure:
-                await self._carry_out(round_)
-            if self._stopping and self.is_down:
+                await self._carry_out_safely(round_)
+            if self._stopping and (self.is_down or self.is_stuck):
                 return
+
+    async def _carry_out_safely(self, round_: _Round | None) -> None:
+        try:
+            await self._carry_out(round_)
+        except Exception:
+            # Whatever it is, the next round begins on a new connection: this task must not end before the process.
+            log.exception("a round of the usage log failed")
+            self.is_stuck = True
+            await self._disconnect()
+            if round_ is not None:
+                round_.resolve(None)
 
     async def _carry_out(self, round_: _Round | None) -> None:
         entries = round_.entries if round_ else []
@@ -198,7 +210,7 @@ class UsageLog:
             else:
                 learn(await connection.look(self._watch.query()))
             self.stats.rounds += 1
-            self.is_down = False
+            self.is_down = self.is_stuck = False
         except (psycopg.Error, OSError) as error:
             await self._failed(error)
             if stale is None:
@@ -248,7 +260,8 @@ class UsageLog:
         elif isinstance(error, psycopg.DataError | psycopg.IntegrityError):
             self._isolate(first_line)
         else:
-            self.is_down = True
+            # The database can be asked, but does not take rows: a full disk, a missing right.
+            self.is_stuck = True
             log.error("usage rows wait: %s", first_line)
 
     def _isolate(self, reason: str) -> None:
@@ -299,8 +312,3 @@ class UsageLog:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
-
-
-def ensure_partitions(connection: Connection[Any], first: date, last: date) -> None:
-    """Make sure that the usage log has a partition for each day, both ends included."""
-    connection.execute("SELECT ensure_usage_partitions(%s, %s)", (first, last))

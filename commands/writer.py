@@ -36,6 +36,9 @@ MAX_ATTEMPTS = 8
 MAX_CONNECTIONS = 3
 """How often a batch is tried over a new connection, or after ending a stuck session."""
 
+STOP_SECONDS = 15.0
+"""How long the orders that wait may take when the process ends."""
+
 OUTCOME_SECONDS = 20.0
 """How long a caller waits: longer than ending stuck sessions takes, and not for ever where the server hangs."""
 
@@ -99,7 +102,8 @@ class GroupCommitWriter:
             self._stopping = True
             self._wake.notify()
         if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+            # A server that hangs must not keep the process from ending; what is open is resolved by idempotency keys.
+            await asyncio.to_thread(self._thread.join, STOP_SECONDS)
 
     def waiting(self) -> int:
         """Orders in the queue now."""
@@ -111,18 +115,18 @@ class GroupCommitWriter:
         Raises the domain's Refusal, or ServiceUnavailable where the outcome is unknown or the queue is full.
         """
         assert self._loop is not None
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[bytes | Replay] = self._loop.create_future()
         with self._wake:
             if self._stopping or len(self._waiting) >= MAX_WAITING:
                 raise ServiceUnavailable
             self._waiting.append(_Waiting(submission, future))
             self._wake.notify()
         # An answer that nobody awaits any more is dropped, but the order is carried out all the same.
+        timer = self._loop.call_later(OUTCOME_SECONDS, _give_up, future)
         try:
-            async with asyncio.timeout(OUTCOME_SECONDS):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            raise ServiceUnavailable from None
+            return await future
+        finally:
+            timer.cancel()
 
     # The thread.
 
@@ -170,7 +174,7 @@ class GroupCommitWriter:
                 self._aggregates.clear_failed()
                 if attempts < MAX_ATTEMPTS:
                     continue
-            except (psycopg.OperationalError, NothingSaved, OutcomeUnknown) as error:
+            except (psycopg.OperationalError, psycopg.InternalError, NothingSaved, OutcomeUnknown) as error:
                 self._aggregates.clear_failed()
                 if attempts < MAX_CONNECTIONS and self._recover(error):
                     continue
@@ -212,7 +216,7 @@ class GroupCommitWriter:
 
     def _save(self, connection: Connection[Any], batch: Batch, *, has_lock: bool) -> None:
         try:
-            recordings = self._application.events.put(
+            self._application.events.put(
                 batch.recorded,
                 recorded=batch.recorded,
                 finish=batch.finish,
@@ -231,7 +235,7 @@ class GroupCommitWriter:
                 raise NothingSaved from error
             self._aggregates.clear_failed()
             return
-        self._aggregates.saved([recording.notification.id for recording in recordings])
+        self._aggregates.saved()
 
     def _was_committed(self, batch: Batch) -> bool:
         """Find out, after a lost reply to COMMIT, whether the batch is in the log. Raises OutcomeUnknown."""
@@ -270,6 +274,10 @@ class GroupCommitWriter:
             return self._end_stale_holders()
         if isinstance(error, NothingSaved):
             return True
+        if isinstance(error, psycopg.InternalError):
+            # Such as a server that became read-only: what it was connected to is not the primary any more.
+            self._disconnect()
+            return True
         if isinstance(error, psycopg.OperationalError) and self._connection is not None and self._connection.broken:
             self.stats.reconnects += 1
             return True
@@ -288,6 +296,11 @@ class GroupCommitWriter:
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(ServiceUnavailable())
 
 
 def _resolve(futures: Sequence[asyncio.Future[Any]], answers: Sequence[Any]) -> None:

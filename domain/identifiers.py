@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import unicodedata
 from typing import Literal
 
 KEY_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -14,9 +13,6 @@ KEY_LENGTH = 12
 """Symbols in a licence key: 60 bits, so that guessing 20 keys in ten minutes finds nothing."""
 
 KeyFormat = Literal["prefixed", "grouped"]
-
-MAX_IDENTIFIER = 256
-"""Characters of a hardware id or device hash after trimming."""
 
 
 def new_license_key(form: KeyFormat) -> str:
@@ -40,10 +36,3 @@ def license_key_digest(text: str) -> bytes:
 def device_digest(hardware_id: str) -> bytes:
     """Return 16 bytes that stand for a hardware id in aggregates and indexes."""
     return hashlib.sha256(hardware_id.encode()).digest()[:16]
-
-
-def is_identifier(text: str) -> bool:
-    """Tell whether a trimmed text may serve as a hardware id: 1 to 256 characters, none of them a control."""
-    return 1 <= len(text) <= MAX_IDENTIFIER and (
-        text.isprintable() or not any(unicodedata.category(char) == "Cc" for char in text)
-    )

@@ -31,10 +31,7 @@ class Activation(msgspec.Struct, frozen=True):
 
 
 class License(msgspec.Struct, kw_only=True):
-    """A licence as decisions see it. Devices are known by digest only; no personal data.
-
-    `epoch` counts deactivations of the licence: tokens of an earlier epoch are dead.
-    """
+    """A licence as decisions see it. Devices are known by digest only; no personal data."""
 
     id: UUID
     version: int
@@ -46,7 +43,6 @@ class License(msgspec.Struct, kw_only=True):
     floating: bool
     expires_at: datetime | None
     is_active: bool = True
-    epoch: int = 0
     devices: dict[bytes, Activation] = msgspec.field(default_factory=dict)
 
     @property
@@ -94,7 +90,6 @@ def evolve(license: License | None, event: Recorded) -> License:  # noqa: C901 -
             _updated(license, fact)
         case LicenseDeactivated():
             license.is_active = False
-            license.epoch += 1
         case LicenseReactivated():
             license.is_active = True
         case _:

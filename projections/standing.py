@@ -25,10 +25,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_active: bool
     epoch: int
     expires_at: datetime | None
-    email_hash: bytes | None
-    key_digest: bytes
     activation_id: UUID | None
-    activated_at: datetime | None
     os_info_sealed: bytes | None
     wrapped_key: bytes | None
     position: int
@@ -47,7 +44,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 _COLUMNS = """
     SELECT l.license_id, l.subject_id, l.product, l.edition, l.max_devices, l.current_devices, l.features, l.is_active,
-        l.epoch, l.expires_at, l.email_hash, l.key_digest, d.activation_id, d.activated_at, d.os_info_sealed,
+        l.epoch, l.expires_at, d.activation_id, d.os_info_sealed,
         s.wrapped_key, (SELECT coalesce(max(notification_id), 0) FROM licensing_events) AS position
     FROM licenses l
     JOIN data_subjects s USING (subject_id)

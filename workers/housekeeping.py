@@ -44,7 +44,7 @@ class Housekeeping:
             try:
                 await self._round(clean=rounds % CLEANING_EVERY == 0)
                 self._beat()
-            except (psycopg.Error, PoolTimeout) as error:
+            except (psycopg.Error, PoolTimeout, OSError) as error:
                 log.warning("housekeeping waits for the database: %s", error)
             except (ClockFault, KeyringError) as error:
                 log.error("%s", error)  # noqa: TRY400 - the message says all, a traceback nothing more

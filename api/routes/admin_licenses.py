@@ -144,8 +144,9 @@ async def list_licenses(call: Call) -> Answer:
     services = call.services
     async with services.pool.connection() as connection:
         wanted = await _filter(call, query, connection)
+        filters = msgspec.json.encode(wanted)
         if query.cursor is not None:
-            cursor = read_cursor(services.keyring, query.cursor)
+            cursor = read_cursor(services.keyring, query.cursor, filters)
             # One more than shown tells whether there is a next page.
             found = await licenses.page_before(connection, wanted, position=cursor.position, limit=query.per_page + 1)
             rows, more = found[: query.per_page], len(found) > query.per_page
@@ -160,7 +161,7 @@ async def list_licenses(call: Call) -> Answer:
         per_page=query.per_page,
         total=total,
         pages=-(-total // query.per_page),
-        next_cursor=cursor_of(services.keyring, Cursor(rows[-1].position, total, page + 1)) if more else None,
+        next_cursor=cursor_of(services.keyring, Cursor(rows[-1].position, total, page + 1), filters) if more else None,
     )
     shown = [license_answer(services.vault, row) for row in rows]
     return answer(200, LicenseList(licenses=shown, pagination=pagination))

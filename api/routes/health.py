@@ -35,20 +35,29 @@ async def readiness(services: Services) -> dict[str, Probe]:
     return {
         **await _database(services),
         "usage_log": Probe(
-            ok=not usage.is_down and queued < MAX_QUEUED_ROWS,
-            detail=f"{queued} rows wait for the database" if usage.is_down else None,
+            ok=not usage.is_down and not usage.is_stuck and queued < MAX_QUEUED_ROWS,
+            detail=f"{queued} rows wait for the database" if usage.is_down or usage.is_stuck else None,
         ),
     }
 
 
+async def _newest_migration(services: Services) -> int | None:
+    async with services.pool.connection() as connection:
+        cursor = await connection.execute("SELECT max(number) AS newest FROM schema_migrations")
+        row = await cursor.fetchone()
+    return row["newest"] if row else None
+
+
 async def _database(services: Services) -> dict[str, Probe]:
+    asking = asyncio.create_task(_newest_migration(services))
+    # No asyncio.timeout: a query that is cancelled waits on for a server that hangs.
+    await asyncio.wait([asking], timeout=PROBE_SECONDS)
     try:
-        async with asyncio.timeout(PROBE_SECONDS), services.pool.connection() as connection:
-            cursor = await connection.execute("SELECT max(number) AS newest FROM schema_migrations")
-            row = await cursor.fetchone()
-    except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError):
-        return {"database": Probe(ok=False, detail="can't be reached"), "migrations": Probe(ok=False, detail="unknown")}
-    newest = row["newest"] if row else None
+        newest = asking.result()
+    except (psycopg.Error, PoolTimeout, TooManyRequests, asyncio.InvalidStateError):
+        asking.cancel()
+        unreachable = Probe(ok=False, detail="can't be reached")
+        return {"database": unreachable, "migrations": Probe(ok=False, detail="unknown")}
     expected = migrations()[-1].number
     behind = None if newest == expected else f"the schema is at {newest}, this program needs {expected}"
     return {"database": Probe(ok=True), "migrations": Probe(ok=behind is None, detail=behind)}

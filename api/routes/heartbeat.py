@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from api.body import to_struct
 from api.call import Call
 from api.endpoint import Auth, Endpoint
 from api.responses import Answer, answer
-from api.schemas.common import check_name, check_utc
+from api.schemas.common import Name, Timestamp
 from api.schemas.license import HeartbeatAnswer, HeartbeatLicense, HeartbeatRequest, Limits
 from api.standings import known_line, noted, read_afresh, read_by_id
 from api.token_checks import require_live
@@ -73,18 +74,20 @@ def _usable(call: Call, claims: Claims, found: Standing | None) -> Standing:
 
 
 def _session_fields(session: dict[str, Any]) -> tuple[str | None, datetime | None]:
-    """Read the two fields of session data that have a meaning; anything else is the vendor's own."""
-    app_version, client_time = session.get("app_version"), session.get("client_time")
-    if app_version is not None and not isinstance(app_version, str):
-        raise Invalid(**{"session_data.app_version": "must be a string"})
+    """Read the two fields of session data that have a meaning to us; what does not fit is the vendor's own."""
     try:
-        moment = msgspec.convert(client_time, datetime | None)
-    except msgspec.ValidationError:
-        raise Invalid(**{"session_data.client_time": "must be an RFC 3339 time"}) from None
-    return (
-        check_name(app_version, "session_data.app_version") if app_version is not None else None,
-        check_utc(moment, "session_data.client_time") if moment is not None else None,
-    )
+        fields = to_struct({name: session[name] for name in _FIELDS if name in session}, _SessionFields)
+    except Invalid:
+        return None, None
+    return fields.app_version, fields.client_time
+
+
+class _SessionFields(msgspec.Struct, kw_only=True):
+    app_version: Name | None = None
+    client_time: Timestamp | None = None
+
+
+_FIELDS = ("app_version", "client_time")
 
 
 ENDPOINTS = (

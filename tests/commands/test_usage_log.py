@@ -217,7 +217,7 @@ async def test_a_days_partition_is_made_when_its_first_row_comes(database: Datab
 async def test_partitions_made_by_several_at_once_do_not_collide(database: Database) -> None:
     def make() -> None:
         with database.connect() as connection:
-            usage_log.ensure_partitions(connection, datetime(2030, 1, 1).date(), datetime(2030, 1, 9).date())  # noqa: DTZ001
+            connection.execute("SELECT ensure_usage_partitions('2030-01-01', '2030-01-09')")
 
     await asyncio.gather(*(asyncio.to_thread(make) for _ in range(6)))
     with database.connect() as connection:

@@ -11,7 +11,6 @@ from domain.identifiers import (
     KEY_ALPHABET,
     KeyFormat,
     device_digest,
-    is_identifier,
     license_key_digest,
     new_license_key,
     normalize_license_key,
@@ -42,25 +41,6 @@ def test_a_key_is_found_however_it_was_typed() -> None:
     typed = " lic-abcd efgh\tjkmn\n"
     assert normalize_license_key(typed) == "LIC-ABCDEFGHJKMN"
     assert license_key_digest(typed) == hashlib.sha256(b"LIC-ABCDEFGHJKMN").digest()
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("a", True),
-        ("x" * 256, True),
-        ("x" * 257, False),
-        ("", False),
-        ("caf\u00e9 \U0001f5a5 01:23", True),
-        ("\u200bzero width", True),
-        ("a\nb", False),
-        ("a\x00", False),
-        ("a\x7f", False),
-        ("a\x85", False),
-    ],
-)
-def test_hardware_ids_are_any_text_without_controls(text: str, expected: bool) -> None:  # noqa: FBT001
-    assert is_identifier(text) is expected
 
 
 @given(st.text(), st.text())

@@ -12,7 +12,6 @@ from domain.facts import (
     Fact,
     LicenseDeactivated,
     LicenseIssued,
-    LicenseReactivated,
     LicenseUpdated,
     SeatTransferred,
 )
@@ -55,11 +54,6 @@ def test_a_device_that_comes_back_has_another_activation() -> None:
     seat = fold(events).activation("pc-1")
     assert seat is not None
     assert seat.activation_id == events[3].event_id != events[1].event_id
-
-
-def test_each_revocation_begins_an_epoch() -> None:
-    license = given(issued(), LicenseDeactivated(), LicenseReactivated(), LicenseDeactivated())
-    assert (license.is_active, license.epoch) == (False, 2)
 
 
 @pytest.mark.parametrize("first", [activated("pc-1"), LicenseDeactivated(), ApiKeyRevoked()])

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import dict_row
 
-from commands.usage_log import ensure_partitions
 from commands.usage_row import COLUMNS, Operation, UsageType, usage_line
 from infra.postgres import Database
 from projections.snapshot import snapshot
@@ -50,7 +49,7 @@ def store(database: Database, uses: Iterable[Use]) -> None:
     rows = list(uses)
     days = [use.at.date() for use in rows]
     with database.connect() as connection:
-        ensure_partitions(connection, min(days), max(days))
+        connection.execute("SELECT ensure_usage_partitions(%s, %s)", (min(days), max(days)))
         with connection.cursor().copy(f"COPY usage ({', '.join(COLUMNS)}) FROM STDIN") as copy:
             copy.write(b"".join(_line(use) for use in rows))
 
