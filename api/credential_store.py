@@ -9,6 +9,7 @@ from infra.api_secrets import digest, well_formed
 from projections import api_keys
 from projections.api_keys import ApiKeyView
 from projections.log_watch import LogWatch
+from projections.verdicts import MAX_AGE_SECONDS
 
 MAX_KEYS = 10_000
 
@@ -19,26 +20,27 @@ class ApiKeys:
     def __init__(self, pool: Any, watch: LogWatch) -> None:
         self._pool = pool
         self._watch = watch
-        self._views: OrderedDict[str, ApiKeyView] = OrderedDict()
+        self._views: OrderedDict[str, tuple[ApiKeyView, float]] = OrderedDict()
 
-    def remembered(self, key: str) -> ApiKeyView | None:
-        """Return the key's view from memory, unless the log is known to have changed it."""
-        view = self._views.get(key)
-        if view is None:
+    def remembered(self, key: str, monotonic: float) -> ApiKeyView | None:
+        """Return the key's view from memory: not older than five minutes, and not known to have changed since."""
+        found = self._views.get(key)
+        if found is None:
             return None
-        if self._watch.changed_since(view.key_id, view.position):
+        view, read_at = found
+        if monotonic - read_at > MAX_AGE_SECONDS or self._watch.changed_since(view.key_id, view.position):
             del self._views[key]
             return None
         return view
 
-    async def read(self, key: str) -> ApiKeyView | None:
+    async def read(self, key: str, monotonic: float) -> ApiKeyView | None:
         """Return the key's view from the database, and remember it. A malformed key costs no query."""
         if not well_formed(key):
             return None
         async with self._pool.connection() as connection:
             view = await api_keys.by_digest(connection, digest(key))
         if view is not None and not self._watch.changed_since(view.key_id, view.position):
-            self._views[key] = view
+            self._views[key] = (view, monotonic)
             if len(self._views) > MAX_KEYS:
                 self._views.popitem(last=False)
         return view

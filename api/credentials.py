@@ -88,10 +88,11 @@ async def _by_api_key(request: web.Request, endpoint: Endpoint, services: Servic
     key = request.headers.get("X-API-Key")
     if not key:
         raise Unauthorized("An API key is needed in X-API-Key")
-    view = services.api_keys.remembered(key)
+    monotonic = services.clock.monotonic()
+    view = services.api_keys.remembered(key, monotonic)
     # What is remembered may have been revoked by another process a moment ago.
     if view is None or (not endpoint.checks_changes and await _has_changed(services, view)):
-        view = await services.api_keys.read(key)
+        view = await services.api_keys.read(key, monotonic)
     if view is None or api_key.has_ended(view.expires_at, view.revoked_at, now):
         raise Unauthorized("The API key is not valid")
     if not api_key.covers(view.allowed_endpoints, endpoint.path):

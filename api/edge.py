@@ -66,6 +66,7 @@ def edge(services: Services) -> Middleware:
         if origin in origins:
             response.headers["Access-Control-Allow-Origin"] = origin or ""
             response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+        if origins:
             response.headers["Vary"] = "Origin"
         seconds = time.perf_counter() - started
         resource = request.match_info.route.resource
