@@ -51,15 +51,16 @@ class IdempotentAnswer:
 Finish = Callable[[Connection[Any]], Sequence[IdempotentAnswer]]
 """Called after the views are written, before the commit: gives the answers to keep."""
 
+# Arrays go in binary (%b): escaping them as text took a quarter of the writer thread's time in a profile.
 _INSERT = f"""
     INSERT INTO {EVENTS_TABLE} (originator_id, originator_version, topic, state)
-    SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bytea[])
+    SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[])
     RETURNING notification_id
 """  # noqa: S608 - the table's name is a constant
 
 _KEEP_ANSWERS = """
     INSERT INTO idempotency (scope_hash, body_hash, answer_sealed, created_at)
-    SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[], %s::timestamptz[])
+    SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[], %b::timestamptz[])
     ON CONFLICT (scope_hash) DO UPDATE
         SET body_hash = excluded.body_hash, answer_sealed = excluded.answer_sealed, created_at = excluded.created_at
         WHERE idempotency.created_at <= excluded.created_at - interval '24 hours'

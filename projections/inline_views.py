@@ -46,7 +46,7 @@ _ISSUE = """
 
 _COUNT_SEATS = """
     UPDATE licenses SET current_devices = current_devices + change.seats
-    FROM unnest(%s::uuid[], %s::int[]) AS change (license_id, seats)
+    FROM unnest(%b::uuid[], %b::int[]) AS change (license_id, seats)
     WHERE licenses.license_id = change.license_id
 """
 
@@ -54,7 +54,7 @@ _PUT_DEVICES = """
     INSERT INTO devices (license_id, device_digest, hardware_id, activation_id, is_active, activated_at,
         device_name_sealed, os_info_sealed)
     SELECT license_id, device_digest, hardware_id, activation_id, true, activated_at, device_name_sealed, os_info_sealed
-    FROM unnest(%s::uuid[], %s::bytea[], %s::text[], %s::uuid[], %s::timestamptz[], %s::bytea[], %s::bytea[])
+    FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::uuid[], %b::timestamptz[], %s::bytea[], %s::bytea[])
         AS new (license_id, device_digest, hardware_id, activation_id, activated_at, device_name_sealed, os_info_sealed)
     ON CONFLICT (license_id, device_digest) DO UPDATE SET
         activation_id = excluded.activation_id, is_active = true, activated_at = excluded.activated_at,
