@@ -78,31 +78,6 @@ def document(title: str, description: str, endpoints: Sequence[Endpoint], status
     }
 
 
-def merge(title: str, description: str, documents: Sequence[Json]) -> Json:
-    """Put documents for one port together. Raises ValueError where two say different things of one name."""
-    first = documents[0]
-    kinds = dict.fromkeys(kind for each in documents for kind in each["components"])
-    return {
-        **first,
-        "info": {**first["info"], "title": title, "description": description},
-        "tags": [{"name": name} for name in dict.fromkeys(tag["name"] for each in documents for tag in each["tags"])],
-        "paths": _union(
-            {path: _union([each["paths"].get(path, {}) for each in documents]) for path in each["paths"]}
-            for each in documents
-        ),
-        "components": {kind: _union(each["components"].get(kind, {}) for each in documents) for kind in kinds},
-    }
-
-
-def _union(parts: Iterable[Json]) -> Json:
-    result: Json = {}
-    for part in parts:
-        for name, value in part.items():
-            if result.setdefault(name, value) != value:
-                raise ValueError(f"two documents say different things of {name}")
-    return result
-
-
 def _scheme_names(endpoints: Iterable[Endpoint]) -> list[str]:
     return list(dict.fromkeys(name for endpoint in endpoints for wanted in _security(endpoint) for name in wanted))
 

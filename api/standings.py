@@ -36,14 +36,24 @@ def products_named(call: Call, requested: str | None) -> tuple[str, ...]:
 
 async def read_by_key(call: Call, key_digest: bytes, hardware_id: str) -> tuple[Key, Standing | None]:
     """Return the standing of a device with a licence key, from memory where that is safe."""
-    digest = device_digest(hardware_id)
-    key: Key = (key_digest, digest)
+    return await _read(call, standings.by_key, key_digest, hardware_id)
+
+
+async def read_by_id(call: Call, license_id: UUID, hardware_id: str) -> tuple[Key, Standing | None]:
+    """Return the standing of a device with a licence id, from memory where that is safe."""
+    return await _read(call, standings.by_id, license_id, hardware_id)
+
+
+async def _read(call: Call, query: Any, license: bytes | UUID, hardware_id: str) -> tuple[Key, Standing | None]:
+    key: Key = (license, device_digest(hardware_id))
     services = call.services
     found = services.standings.get(key, services.clock.monotonic())
     if found is None:
         async with services.pool.connection() as connection:
-            found = await standings.by_key(connection, key_digest, digest, services.clock.monotonic())
-        _keep(call, key, found)
+            found = await query(connection, *key, services.clock.monotonic())
+        _remember_subject(services.vault, found)
+        if found is not None:
+            services.standings.put(key, found)
     return key, found
 
 
@@ -63,19 +73,6 @@ async def license_of_key(call: Call, key_digest: bytes) -> KeyedLicense | None:
     return keyed
 
 
-async def read_by_id(call: Call, license_id: UUID, hardware_id: str) -> tuple[Key, Standing | None]:
-    """Return the standing of a device with a licence id, from memory where that is safe."""
-    digest = device_digest(hardware_id)
-    key: Key = (license_id, digest)
-    services = call.services
-    found = services.standings.get(key, services.clock.monotonic())
-    if found is None:
-        async with services.pool.connection() as connection:
-            found = await standings.by_id(connection, license_id, digest, services.clock.monotonic())
-        _keep(call, key, found)
-    return key, found
-
-
 async def read_afresh(call: Call, license_id: UUID, hardware_id: str) -> Standing | None:
     """Return the standing as the database has it now."""
     services = call.services
@@ -83,12 +80,6 @@ async def read_afresh(call: Call, license_id: UUID, hardware_id: str) -> Standin
         found = await standings.by_id(connection, license_id, device_digest(hardware_id), services.clock.monotonic())
     _remember_subject(services.vault, found)
     return found
-
-
-def _keep(call: Call, key: Key, found: Standing | None) -> None:
-    _remember_subject(call.services.vault, found)
-    if found is not None:
-        call.services.standings.put(key, found)
 
 
 def _remember_subject(vault: Vault, found: Standing | None) -> None:

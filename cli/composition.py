@@ -111,6 +111,13 @@ def _register_gauges(services: Services) -> None:
     total("writer_conflicts_total", "Batches decided again after a conflict", lambda: writer.stats.conflicts)
     gauge("usage_rows_queued", "Usage rows that wait to be stored", usage.queued)
     total("usage_rounds_total", "Rounds of the usage log, stored rows or not", lambda: usage.stats.rounds)
+    total("writer_reconnects_total", "Connections of the writer that were lost", lambda: writer.stats.reconnects)
+    total(
+        "stale_sessions_ended_total",
+        "Sessions ended that held the log's lock",
+        lambda: writer.stats.stale_holders_ended,
+    )
+    total("usage_reconnects_total", "Connections of the usage log that were lost", lambda: usage.stats.reconnects)
     total("usage_rows_dropped_total", "Usage rows lost because too many waited", lambda: usage.stats.dropped)
     total("usage_rows_stored_total", "Usage rows stored", lambda: usage.stats.rows)
     total("usage_timeouts_total", "Rounds that were not stored in time", lambda: usage.stats.timeouts)

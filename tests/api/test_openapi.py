@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,7 +14,7 @@ from msgspec import Meta
 from api.body import decode_object, to_struct
 from api.endpoint import Auth, Dialect, Endpoint
 from api.errors import status_of
-from api.openapi import document, merge
+from api.openapi import document
 from api.schemas.common import IDENTIFIER_PATTERN, Feature, Identifier, JsonObject16K, Name, Timestamp
 from domain.errors import DeviceLimitExceeded, LicenseNotFound
 
@@ -200,19 +199,3 @@ def test_what_the_document_allows_is_accepted(case: Any) -> None:
     assume(b"\\u0000" not in raw)
 
     assert isinstance(to_struct(decode_object(raw, "application/json"), CreateLicense), CreateLicense)
-
-
-def test_merging_keeps_shared_paths_once() -> None:
-    merged = merge("All", "All services.", [made(CREATE, LIST, LIVE), made(ACTIVATE, LIVE), made(GET)])
-
-    assert schemathesis.openapi.from_dict(merged).validate() is None
-    assert merged["info"] == {"title": "All", "description": "All services.", "version": "1.2.3"}
-    assert merged["paths"] == SAMPLE["paths"]
-    assert merged["components"] == SAMPLE["components"]
-
-
-def test_merging_refuses_documents_that_contradict_each_other() -> None:
-    other = made(dataclasses.replace(LIVE, summary="Another"))
-
-    with pytest.raises(ValueError, match="get"):
-        merge("All", "", [made(LIVE), other])
