@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint rules layout types imports dependencies tools pytest format lock clean install install-dev
+.PHONY: help run secrets test lint rules layout types imports dependencies tools pytest format lock clean install install-dev
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,9 @@ help: ## Show this list
 
 run: install ## Install what is needed into .venv and serve in the foreground until Ctrl-C
 	@exec $(BIN)/lizenzserver serve
+
+secrets: ## Make the secrets that compose.yaml reads, in the folder secrets/; never over those that are there
+	@infra/compose/make-secrets.sh
 
 test: lint pytest ## Lint, check types and imports, run all tests
 

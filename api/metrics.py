@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -30,6 +30,7 @@ class Metrics(Collector):
         self._counters: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._gauges: dict[tuple[str, str], Callable[[], float]] = {}
         self._totals: dict[tuple[str, str], Callable[[], float]] = {}
+        self._families: list[Callable[[], Iterable[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -51,6 +52,10 @@ class Metrics(Collector):
         """Register a count since the start, kept elsewhere, that is read at each scrape. `name` ends in `_total`."""
         self._totals[name, meaning] = read
 
+    def families(self, read: Callable[[], Iterable[Metric]]) -> None:
+        """Register metrics with labels, made at each scrape."""
+        self._families.append(read)
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -69,6 +74,8 @@ class Metrics(Collector):
             yield CounterMetricFamily(f"lizenzserver_{name}", meaning, value=read())
         for (name, meaning), read in self._gauges.items():
             yield GaugeMetricFamily(f"lizenzserver_{name}", meaning, value=read())
+        for families in self._families:
+            yield from families()
 
 
 def _cumulative(durations: _Durations) -> list[tuple[str, float]]:

@@ -12,6 +12,7 @@ from psycopg.rows import DictRow
 from psycopg_pool import AsyncConnectionPool
 
 from api.credential_store import ApiKeys, NamedAdmins
+from api.fan_out import FanOutWatch
 from api.metrics import Metrics
 from api.rate_limits import MissLimiter, RateLimiter
 from api.usage_details import UsageDetails
@@ -61,6 +62,7 @@ class Services:
     networks: Networks
     client_address: ClientAddress
     metrics: Metrics
+    fan_out: FanOutWatch
     decode_event: Callable[[dict[str, Any]], Recorded]
     misses: MissLimiter = field(default_factory=MissLimiter)
     licenses_api_misses: MissLimiter = field(default_factory=MissLimiter)

@@ -148,7 +148,7 @@ def known_line(  # noqa: PLR0913 - what a row says
         client_time=client_time,
         country=origin.country,
         network=origin.network_hash,
-        details_sealed=call.services.usage_details.seal(standing.subject_id, call.address, os_info_sealed)
+        details_sealed=call.services.usage_details.seal(standing.subject_id, call.address, origin.place, os_info_sealed)
         if call.services.vault.knows(standing.subject_id)
         else None,
         session_sealed=session_sealed,
@@ -174,5 +174,5 @@ async def unknown_line(call: Call, key_digest: bytes, operation: Operation, hard
         reason=LicenseNotFound.code,
         country=origin.country,
         network=origin.network_hash,
-        details_sealed=services.usage_details.seal(subject_id, call.address),
+        details_sealed=services.usage_details.seal(subject_id, call.address, origin.place),
     )

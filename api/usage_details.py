@@ -1,4 +1,4 @@
-"""What events and usage rows say about a request's address and operating system, sealed."""
+"""What events and usage rows say about a request's address, place and operating system, sealed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 from uuid import UUID
 
+from infra.places import Place
 from infra.vault import Vault
 
 MAX_DETAILS = 100_000
@@ -13,7 +14,7 @@ MAX_DETAILS = 100_000
 
 
 class UsageDetails:
-    """Seals addresses and operating systems; equal ones of one data subject are sealed once."""
+    """Seals addresses, places and operating systems; equal ones of one data subject are sealed once."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
@@ -30,12 +31,17 @@ class UsageDetails:
                 self._addresses.popitem(last=False)
         return sealed
 
-    def seal(self, subject_id: UUID, address: str, os_info_sealed: bytes | None = None) -> bytes:
-        """Return the sealed details. The subject's key must be in memory."""
+    def seal(
+        self, subject_id: UUID, address: str, place: Place | None = None, os_info_sealed: bytes | None = None
+    ) -> bytes:
+        """Return the sealed details. The subject's key must be in memory. `place` follows from the address."""
         key = (subject_id, address, os_info_sealed)
         sealed = self._sealed.get(key)
         if sealed is None:
             details: dict[str, Any] = {"address": address}
+            if place is not None:
+                found = {"city": place.city, "latitude": place.latitude, "longitude": place.longitude}
+                details |= {name: value for name, value in found.items() if value is not None}
             os_info = self._vault.open(subject_id, os_info_sealed) if os_info_sealed else None
             if os_info:
                 details["os"], details["os_version"] = os_info.get("name"), os_info.get("version")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
-from uuid import UUID
-
-from eventsourcing.persistence import Mapper, StoredEvent
 
 from api.credential_store import ApiKeys, NamedAdmins
+from api.fan_out import FanOutWatch
 from api.metrics import Metrics
 from api.rate_limits import MemoryRateLimiter, RateLimiter
 from api.services import Services
 from api.shared_rate_limits import RedisRateLimiter
 from api.usage_details import UsageDetails
 from cli.core import compose_core
+from commands.event_mapper import decoder
 from commands.usage_log import UsageLog
 from commands.writer import GroupCommitWriter
-from domain.facts import Recorded
 from infra.clock import Clock
 from infra.first_start import Credentials
 from infra.network import ClientAddress, Networks
+from infra.places import Places
 from infra.postgres import Database
 from infra.settings import Settings
 from infra.subjects import Subjects
@@ -35,6 +33,7 @@ from projections.verdicts import StandingCache
 async def running_services(settings: Settings, database: Database, secrets: Credentials) -> AsyncIterator[Services]:
     """Start everything that requests need; finish what is under way and close it all at the end."""
     core = compose_core(settings, database)
+    places = Places(settings.geo_database) if settings.geo_database else None
     pool = database.pool()
     clock = Clock()
     watch = LogWatch()
@@ -62,12 +61,14 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         tokens=Tokens(core.keyring),
         limiter=limiter,
         address_limiter=address_limiter,
-        networks=Networks(core.vault.lookup_hash),  # type: ignore[arg-type]  # its kinds are among the vault's
+        networks=Networks(core.vault.lookup_hash, places),  # type: ignore[arg-type]  # its kinds are among the vault's
         client_address=ClientAddress(settings.trusted_proxies),
         metrics=metrics,
-        decode_event=_decoder(core.application.mapper),
+        fan_out=FanOutWatch(pool),
+        decode_event=decoder(),
     )
     _register_gauges(services)
+    metrics.families(services.fan_out.metrics)
     await pool.open()
     try:
         async with pool.connection() as connection:
@@ -82,6 +83,8 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         await address_limiter.close()
         await pool.close()
         core.application.close()
+        if places is not None:
+            places.close()
 
 
 def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter:
@@ -92,14 +95,6 @@ def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter:
         metrics.count("rate_limit_fallbacks_total", "Requests counted in memory because Redis was away")
 
     return RedisRateLimiter(settings.redis_url.reveal(), on_fallback)
-
-
-def _decoder(mapper: Mapper[UUID]) -> Callable[[dict[str, Any]], Recorded]:
-    def decode(row: dict[str, Any]) -> Recorded:
-        stored = StoredEvent(row["originator_id"], row["originator_version"], row["topic"], bytes(row["state"]))
-        return cast("Recorded", mapper.to_domain_event(stored))
-
-    return decode
 
 
 def _register_gauges(services: Services) -> None:

@@ -36,6 +36,7 @@ class Core:
     database: Database
     keyring: Keyring
     vault: Vault
+    emails: SealedEmails
     application: LicensingApplication
 
 
@@ -49,9 +50,9 @@ def compose_core(settings: Settings, database: Database) -> Core:
     keyring = open_keyring(settings)
     _check_identity(database, keyring)
     vault = Vault(keyring.derive("vault"), keyring.derive("lookup"))
-    views = InlineViews(SealedEmails(vault, database.connect))
-    application = LicensingApplication(database.conninfo("lizenzserver-log"), views)
-    return Core(database, keyring, vault, application)
+    emails = SealedEmails(vault, database.connect)
+    application = LicensingApplication(database.conninfo("lizenzserver-log"), InlineViews(emails))
+    return Core(database, keyring, vault, emails, application)
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ class _Encoder:
             client_time=row.at + device.skew if device else row.at,
             country=row.country,
             network=self._network(row.address),
-            details_sealed=self._details.seal(issued.subject_id, row.address, os_info),
+            details_sealed=self._details.seal(issued.subject_id, row.address, os_info_sealed=os_info),
         )
 
     async def _unknown(self, row: Use) -> bytes:

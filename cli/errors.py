@@ -26,7 +26,9 @@ def _of_ours(error: Exception) -> str | None:
     from infra.embedded_postgres import EmbeddedPostgresError
     from infra.keyring import KeyringError
     from infra.migrations import MigrationError
+    from infra.places import GeoDatabaseError
     from infra.settings import SettingsError
+    from projections.rebuild import RebuildUnderWay
 
     if isinstance(error, DataFolderInUse):
         return f"{error}: stop it, choose another DATA_DIR, or give both processes one DATABASE_URL"
@@ -35,7 +37,9 @@ def _of_ours(error: Exception) -> str | None:
     if isinstance(error, Refusal):
         details = "; ".join(f"{name} {why}" for name, why in error.details.items())
         return f"{error.message}: {details}" if details else error.message
-    known = (ForeignDatabase, ClockFault, KeyringError, MigrationError, SettingsError)
+    if isinstance(error, GeoDatabaseError):
+        return f"GEO_DATABASE: {error}"
+    known = (ForeignDatabase, ClockFault, KeyringError, MigrationError, RebuildUnderWay, SettingsError)
     return _first_line(error) if isinstance(error, known) else None
 
 

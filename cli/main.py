@@ -9,11 +9,39 @@ from typing import Annotated
 
 import typer
 
-from cli import admins, demo_command, keys, licenses, migrate_command, serve_command
+from cli import (
+    admins,
+    dead_command,
+    demo_command,
+    keys,
+    licenses,
+    migrate_command,
+    rebuild_command,
+    replay_command,
+    serve_command,
+    status_command,
+    tail_command,
+    work_command,
+)
 from cli.errors import explain
 from cli.output import fail
 from cli.teaching import WithSettings
 from cli.version import VERSION
+
+_GROUPS = (
+    serve_command,
+    work_command,
+    status_command,
+    migrate_command,
+    keys,
+    licenses,
+    admins,
+    dead_command,
+    rebuild_command,
+    tail_command,
+    replay_command,
+    demo_command,
+)
 
 
 def build() -> typer.Typer:
@@ -27,7 +55,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_about)
-    for group in (serve_command, migrate_command, keys, licenses, admins, demo_command):
+    for group in _GROUPS:
         group.register(app)
     return app
 

@@ -18,6 +18,7 @@ from cli.composition import running_services
 from cli.listening import port_taken
 from cli.signals import StopRequest
 from cli.version import VERSION
+from cli.workers import running_workers
 from infra.first_start import Credentials
 from infra.postgres import Database
 from infra.settings import Settings
@@ -41,10 +42,13 @@ async def serve(  # noqa: PLR0913, PLR0917 - what it serves, with what, and whom
     services_and_ports: Sequence[tuple[Service, int]],
     on_ready: Callable[[], None],
     stop: StopRequest | None = None,
+    *,
+    workers: bool = True,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `on_ready` is called once all ports answer.
 
-    The handlers of the signals are those of `stop` where it is given. Raises Failure where a port can't be had.
+    With `workers`, relay and projector run in this process too. The handlers of the signals are those of `stop` where
+    it is given. Raises Failure where a port can't be had.
     """
     async with AsyncExitStack() as held:
         stopping = (stop or held.enter_context(StopRequest())).as_event()
@@ -55,6 +59,8 @@ async def serve(  # noqa: PLR0913, PLR0917 - what it serves, with what, and whom
             await _start(settings, services, service, port, runners)
         keeper = asyncio.create_task(_housekeeping(services).run())
         held.push_async_callback(_cancel, keeper)
+        if workers:
+            await held.enter_async_context(running_workers(settings, database))
         on_ready()
         await stopping.wait()
         log.info("stopping: finishing requests that are under way")

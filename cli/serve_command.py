@@ -26,6 +26,9 @@ def serve(
     single_port: Annotated[
         bool, typer.Option("--single-port", help="Serve everything on one port, SINGLE_PORT.")
     ] = False,
+    no_workers: Annotated[
+        bool, typer.Option("--no-workers", help="Leave the workers to `lizenzserver work`, as --service does.")
+    ] = False,
 ) -> None:
     """Run the services in the foreground until Ctrl-C or SIGTERM.
 
@@ -43,14 +46,14 @@ def serve(
         try:
             with ExitStack() as held:
                 try:
-                    _run(service, single_port, stop, held)
+                    _run(service, single_port, not no_workers and service is None, stop, held)
                 finally:
                     stop.ignore()
         except Stopped:
             return
 
 
-def _run(service: ServiceName | None, single_port: bool, stop: StopRequest, held: ExitStack) -> None:
+def _run(service: ServiceName | None, single_port: bool, workers: bool, stop: StopRequest, held: ExitStack) -> None:
     import asyncio
     import os
     from importlib import import_module
@@ -87,4 +90,4 @@ def _run(service: ServiceName | None, single_port: bool, stop: StopRequest, held
     from cli.serve import serve as serving
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving(settings, database, secrets, chosen(ports), banner.print, stop))
+        runner.run(serving(settings, database, secrets, chosen(ports), banner.print, stop, workers=workers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -88,3 +88,15 @@ class EventMapper(Mapper[UUID]):
         for version in range(envelope.schema_version, fact.schema_version):
             data = UPCASTS[name, version](data)
         return msgspec.convert(data, fact, strict=False)
+
+
+def decoder() -> Callable[[Mapping[str, Any]], Recorded]:
+    """Return the function that decodes a row of the event log, as a query gives it by column name."""
+    mapper = EventMapper()
+
+    def decode(row: Mapping[str, Any]) -> Recorded:
+        stored = StoredEvent(row["originator_id"], row["originator_version"], row["topic"], bytes(row["state"]))
+        event: Recorded = mapper.to_domain_event(stored)
+        return event
+
+    return decode

@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from iptocc import country_code
 
+from infra.places import NOT_COUNTRIES, Place, Places
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -18,20 +20,21 @@ CACHED = 8192
 HASH_BYTES = 16
 
 _LONGEST_ADDRESS = 45
-_NOT_COUNTRIES = frozenset({"EU", "AP", "ZZ"})
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What is known about a client's address.
 
-    `country` is ISO 3166-1 alpha-2, as the regional registries assigned the block, or None. The hashes are keyed, 16
-    bytes each: of the address, and of its network (/24 of IPv4, /48 of IPv6). `limit_key` is what limits by address
-    count by, without saying the address: IPv6 counts by /64, since one customer has all of it.
+    `country` is ISO 3166-1 alpha-2, as GEO_DATABASE says, else as the regional registries assigned the block, or None.
+    `place` is what GEO_DATABASE says. The hashes are keyed, 16 bytes each: of the address, and of its network (/24 of
+    IPv4, /48 of IPv6). `limit_key` is what limits by address count by, without saying the address: IPv6 counts by /64,
+    since one customer has all of it.
     """
 
     address: str
     country: str | None
+    place: Place | None
     address_hash: bytes
     network_hash: bytes
     limit_key: str
@@ -71,19 +74,25 @@ class ClientAddress:
 class Networks:
     """Describes addresses; remembers the last 8,192."""
 
-    def __init__(self, lookup_hash: Callable[[str, str], bytes]) -> None:
-        """Take the keyed hash: of a purpose (`address`, `network`) and a text, at least 16 bytes."""
+    def __init__(self, lookup_hash: Callable[[str, str], bytes], places: Places | None = None) -> None:
+        """Take the keyed hash: of a purpose (`address`, `network`) and a text, at least 16 bytes.
+
+        `places` is the database that GEO_DATABASE names; who opened it closes it.
+        """
         self._lookup_hash = lookup_hash
+        self._places = places
         self.describe: Callable[[str], Origin] = lru_cache(CACHED)(self._describe)
         """Of a normalised address, as ClientAddress gives it."""
 
     def _describe(self, address: str) -> Origin:
         parsed = ip_address(address)
         address_hash = self._hash("address", address)
+        place = self._places.of(parsed) if self._places is not None and parsed.is_global else None
         by_address = address_hash if isinstance(parsed, IPv4Address) else self._hash("network", prefix(parsed, 64))
         return Origin(
             address=address,
-            country=country_of(parsed),
+            country=(place.country if place else None) or country_of(parsed),
+            place=place,
             address_hash=address_hash,
             network_hash=self._hash("network", prefix(parsed, 24 if isinstance(parsed, IPv4Address) else 48)),
             limit_key=by_address.hex(),
@@ -98,7 +107,7 @@ def country_of(address: Address) -> str | None:
     if not address.is_global:
         return None
     country = country_code(str(address))
-    return None if country in _NOT_COUNTRIES else country
+    return None if country in NOT_COUNTRIES else country
 
 
 def prefix(address: Address, bits: int) -> str:

@@ -19,6 +19,8 @@ CONNECT_TIMEOUT_SECONDS = 2
 POOL_WAIT_SECONDS = 1.0
 """How long a request waits for a connection before it is told 503: minutes help nobody."""
 
+_WORKER_OPTIONS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "8s"}
+
 
 @dataclass(frozen=True, slots=True)
 class Database:
@@ -41,9 +43,18 @@ class Database:
         }
         return _conninfo(self.url, application_name, settings)
 
-    def connect(self, application_name: str = "lizenzserver") -> Connection[DictRow]:
+    def connect(self, application_name: str = "lizenzserver", **options: str) -> Connection[DictRow]:
         """Open one synchronous connection of the service's role, in autocommit mode."""
-        return psycopg.connect(self.conninfo(application_name), autocommit=True, row_factory=dict_row)
+        return psycopg.connect(self.conninfo(application_name, **options), autocommit=True, row_factory=dict_row)
+
+    def connect_worker(self, worker: str) -> Connection[DictRow]:
+        """Open a worker's connection: it waits for locks for 5 s, and one that is frozen in a transaction is ended."""
+        return self.connect(f"lizenzserver-{worker}", **_WORKER_OPTIONS)
+
+    async def connect_async_worker(self, worker: str) -> AsyncConnection[DictRow]:
+        """Open the same for asynchronous use."""
+        conninfo = self.conninfo(f"lizenzserver-{worker}", **_WORKER_OPTIONS)
+        return await AsyncConnection[DictRow].connect(conninfo, autocommit=True, row_factory=dict_row)
 
     async def connect_async(self) -> AsyncConnection[DictRow]:
         """Open one asynchronous connection of the service's role that waits three seconds for a lock at most."""

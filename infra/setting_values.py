@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from infra.places import Places
+
 T = TypeVar("T")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -132,6 +134,13 @@ def readable_file(text: str) -> Path:
     """A file with something in it that this process may read."""
     file_text(text)
     return Path(text).absolute()
+
+
+def geo_database(text: str) -> Path:
+    """A database of countries or cities in the MMDB format."""
+    path = Path(text).absolute()
+    Places(path).close()
+    return path
 
 
 def writable_folder(text: str) -> Path:

@@ -72,6 +72,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("CORS_ORIGINS", "", "Comma list of origins that browsers may call from"),
     Setting("TLS_CERT", "", "PEM file of the certificate chain; then all ports speak HTTPS"),
     Setting("TLS_KEY", "", "PEM file of the certificate's key, not encrypted"),
+    Setting("GEO_DATABASE", "", "MMDB file with countries, perhaps cities; none: the countries that come with it"),
     Setting("USAGE_RETENTION_DAYS", "90", "Days for which validations and heartbeats are kept"),
     Setting("USAGE_WAIT_MS", "250", "Milliseconds that a request waits at most for its usage row to be stored"),
     Setting("LICENSES_API_TOKEN_HOURS", "24", "Hours for which a token of the second dialect is valid"),
@@ -105,6 +106,7 @@ class Settings:
     cors_origins: tuple[str, ...]
     tls_cert: Path | None
     tls_key: Path | None
+    geo_database: Path | None
     usage_retention_days: int
     usage_wait_ms: int
     licenses_api_token_hours: int
@@ -141,6 +143,7 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         cors_origins=read.value("CORS_ORIGINS", values.list_of(values.origin)),
         tls_cert=read.optional("TLS_CERT", values.readable_file),
         tls_key=read.optional("TLS_KEY", values.readable_file),
+        geo_database=read.optional("GEO_DATABASE", values.geo_database),
         usage_retention_days=read.value("USAGE_RETENTION_DAYS", values.whole(1, 3650)),
         usage_wait_ms=read.value("USAGE_WAIT_MS", values.whole(0, 60_000)),
         licenses_api_token_hours=read.value("LICENSES_API_TOKEN_HOURS", values.whole(1, 8760)),

@@ -15,6 +15,8 @@ _CREATE = """
     ON CONFLICT (lookup_hash) DO NOTHING
 """
 
+_KEYS = "SELECT subject_id, wrapped_key FROM data_subjects WHERE subject_id = ANY(%s) AND wrapped_key IS NOT NULL"
+
 _FIND = "SELECT subject_id, lookup_hash, wrapped_key FROM data_subjects WHERE lookup_hash = ANY(%s)"
 
 
@@ -64,27 +66,26 @@ class Subjects:
 
 
 class SealedEmails:
-    """Opens sealed e-mails for the views, and hashes them. `connect` gives a synchronous connection."""
+    """Opens sealed e-mails for the views, and hashes them. `connect` gives a synchronous connection.
+
+    `prepare` comes first: a subject whose key it did not find was erased.
+    """
 
     def __init__(self, vault: Vault, connect: Any) -> None:
         self._vault = vault
         self._connect = connect
 
+    def prepare(self, subject_ids: set[UUID]) -> None:
+        """Read the keys of data subjects that are not in memory, all in one query."""
+        unknown = [subject_id for subject_id in subject_ids if not self._vault.knows(subject_id)]
+        if unknown:
+            with self._connect() as connection:
+                for row in connection.execute(_KEYS, (unknown,)).fetchall():
+                    self._vault.remember(row["subject_id"], bytes(row["wrapped_key"]))
+
     def email_hash(self, subject_id: UUID | None, email_sealed: bytes) -> bytes | None:
         """Return the e-mail's lookup hash; None for no e-mail, or where its subject was erased."""
-        if subject_id is None:
-            return None
-        if not self._vault.knows(subject_id) and not self._read_key(subject_id):
+        if subject_id is None or not self._vault.knows(subject_id):
             return None
         email = self._vault.open(subject_id, email_sealed)
         return None if email is None else self._vault.lookup_hash("email", email)
-
-    def _read_key(self, subject_id: UUID) -> bool:
-        with self._connect() as connection:
-            row = connection.execute(
-                "SELECT wrapped_key FROM data_subjects WHERE subject_id = %s", (subject_id,)
-            ).fetchone()
-        if row is None or row["wrapped_key"] is None:
-            return False
-        self._vault.remember(subject_id, bytes(row["wrapped_key"]))
-        return True

@@ -1,21 +1,23 @@
-"""What a vendor wants on one screen, read from the views and the usage log; of all licences, or of one product's."""
+"""What a vendor wants on one screen, of all licences or of one product's, read from the views."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from projections.as_of import AsOf, of_logs
-from projections.fleet_usage import BY_TYPE, OF_PRODUCT, Counts, FailureReason
-from projections.periods import Period, last_days
+from projections import seat_curves
+from projections.as_of import AsOf, of_views
+from projections.fleet_usage import Counts, FailureReason
+from projections.periods import Hours, last_days, last_hours
+from projections.products import of_product
+from projections.seat_curves import DayOfSeats
+from projections.usage_reports import SUMS
 
 DAYS = 30
-"""How many days the series of activations covers, today included."""
+"""How many days the series of seats covers, today included."""
 MOST_REASONS = 20
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
 
 
 class LicenseStates(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,14 +39,6 @@ class Seats(msgspec.Struct, frozen=True, kw_only=True):
     allowed: int
 
 
-class DayOfSeats(msgspec.Struct, frozen=True, kw_only=True):
-    """Seats taken and given up on one day; a transfer is both. `date` is ISO 8601, in UTC."""
-
-    date: str
-    activations: int
-    deactivations: int
-
-
 class HourOfUse(Counts, frozen=True, kw_only=True):
     """Use in the hour that begins at `hour`."""
 
@@ -52,14 +46,14 @@ class HourOfUse(Counts, frozen=True, kw_only=True):
 
 
 class LastDay(Counts, frozen=True, kw_only=True):
-    """The last 24 hours: in all, by each hour of the clock that they touch (the first one in part), and why refused."""
+    """The 24 hours of the clock up to and including this one: in all, each of them, and why requests were refused."""
 
     hours: list[HourOfUse]
     failure_reasons: list[FailureReason]
 
 
 class DevicesSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """Devices that were validated or sent a heartbeat in the last so many hours or days."""
+    """Devices that were validated or sent a heartbeat in 24, 168 and 720 hours of the clock, this one included."""
 
     last_24_hours: int
     last_7_days: int
@@ -94,29 +88,18 @@ _LICENSES = """
     FROM licenses WHERE true {of_product}
 """
 
-# The view knows a device's last activation and its end; a seat that was given up and taken again shows only as taken.
-_SEATS = """
-    SELECT day::text AS date, sum(activations)::bigint AS activations, sum(deactivations)::bigint AS deactivations
-    FROM (
-        SELECT (activated_at AT TIME ZONE 'UTC')::date AS day, 1 AS activations, 0 AS deactivations
-        FROM devices WHERE activated_at >= %(since)s AND activated_at < %(until)s {of_product}
-        UNION ALL
-        SELECT (deactivated_at AT TIME ZONE 'UTC')::date, 0, 1
-        FROM devices WHERE deactivated_at >= %(since)s AND deactivated_at < %(until)s {of_product}
-    ) AS changes
-    GROUP BY day
-"""
-
-_LAST_DAY = "occurred_at >= %(yesterday)s AND occurred_at < %(next_hour)s {of_product}"
-
-_HOURS = f"""
-    SELECT date_trunc('hour', occurred_at, 'UTC') AS hour, {BY_TYPE}
-    FROM usage WHERE {_LAST_DAY} GROUP BY 1
+_ALL_HOURS = "SELECT * FROM fleet_hours WHERE hour >= %(yesterday)s AND hour < %(next_hour)s"
+_PRODUCTS_HOURS = f"""
+    SELECT hour, {SUMS} FROM usage_hours
+    WHERE hour >= %(yesterday)s AND hour < %(next_hour)s {{of_product}} GROUP BY hour
 """  # noqa: S608 - constants only
 
+# The facet's value is the hour of its day and the reason.
 _REASONS = f"""
-    SELECT reason, count(*) AS count
-    FROM usage WHERE {_LAST_DAY} AND reason IS NOT NULL
+    SELECT substr(value, 4) AS reason, sum(failed_validations)::bigint AS count
+    FROM {{facets}}
+    WHERE dimension = 'reason_hour' AND day >= %(yesterday_date)s AND day <= %(today)s
+        AND (day + left(value, 2)::int * interval '1 hour') AT TIME ZONE 'UTC' >= %(yesterday)s {{of_product}}
     GROUP BY reason ORDER BY count DESC, reason LIMIT {MOST_REASONS}
 """  # noqa: S608
 
@@ -124,64 +107,54 @@ _SEEN = """
     SELECT count(*) FILTER (WHERE last_seen_at >= %(yesterday)s) AS last_24_hours,
         count(*) FILTER (WHERE last_seen_at >= %(week_ago)s) AS last_7_days,
         count(*) AS last_30_days
-    FROM (
-        SELECT max(occurred_at) AS last_seen_at
-        FROM usage
-        WHERE occurred_at >= %(month_ago)s AND occurred_at < %(next_hour)s AND type <> 'license.validation.failed'
-            {of_product}
-        GROUP BY license_id, hardware_id
-    ) AS devices
+    FROM device_sightings WHERE last_seen_at >= %(month_ago)s AND first_seen_at < %(next_hour)s {of_product}
 """
 
 
 async def read(connection: Any, now: datetime, product: str | None = None) -> Dashboard:
     """Return the dashboard; call it within a snapshot."""
-    period = last_days(now, DAYS)
-    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    period, last_day = last_days(now, DAYS), last_hours(now, 24)
     wanted = {
         "now": now,
-        "since": period.since,
-        "until": period.until,
-        "yesterday": now - DAY,
-        "week_ago": now - 7 * DAY,
-        "month_ago": now - 30 * DAY,
-        "next_hour": this_hour + HOUR,
+        "yesterday": last_day.since,
+        "yesterday_date": last_day.since.date(),
+        "today": now.date(),
+        "week_ago": last_hours(now, 7 * 24).since,
+        "month_ago": last_hours(now, 30 * 24).since,
+        "next_hour": last_day.until,
         "product": product,
     }
-    of_product = "" if product is None else OF_PRODUCT
 
     async def rows(query: str) -> list[dict[str, Any]]:
-        # Planned afresh each time, so that only the period's partitions are opened.
-        cursor = await connection.execute(query.format(of_product=of_product), wanted, prepare=False)
+        narrowed = query.format(of_product=of_product(product), facets=_facets(product))
+        cursor = await connection.execute(narrowed, wanted)
         found: list[dict[str, Any]] = await cursor.fetchall()
         return found
 
     (licenses,) = await rows(_LICENSES)
     seats = Seats(used=licenses.pop("used"), allowed=licenses.pop("allowed"))
     (seen,) = await rows(_SEEN)
+    hours = await rows(_ALL_HOURS if product is None else _PRODUCTS_HOURS)
     return Dashboard(
         days=period.days,
         since=period.since,
         until=period.until,
         licenses=LicenseStates(**licenses),
         seats=seats,
-        daily=_daily(period, await rows(_SEATS)),
-        last_24_hours=_last_day(now, await rows(_HOURS), await rows(_REASONS)),
+        daily=await seat_curves.daily(connection, period, product),
+        last_24_hours=_last_day(last_day, hours, await rows(_REASONS)),
         devices_seen=DevicesSeen(**seen),
-        as_of=await of_logs(connection, now),
+        as_of=await of_views(connection, now, "usage", "devices-seen", "seats"),
     )
 
 
-def _daily(period: Period, rows: list[dict[str, Any]]) -> list[DayOfSeats]:
-    counted = {row["date"]: DayOfSeats(**row) for row in rows}
-    return [counted.get(date) or DayOfSeats(date=date, activations=0, deactivations=0) for date in period.dates]
+def _facets(product: str | None) -> str:
+    return "fleet_facets" if product is None else "usage_facets"
 
 
-def _last_day(now: datetime, hours: list[dict[str, Any]], reasons: list[dict[str, Any]]) -> LastDay:
+def _last_day(last_day: Hours, hours: list[dict[str, Any]], reasons: list[dict[str, Any]]) -> LastDay:
     counted = {row["hour"]: HourOfUse(**row) for row in hours}
-    first = (now - DAY).replace(minute=0, second=0, microsecond=0)
-    touched = [first + offset * HOUR for offset in range(25)]
-    shown = [counted.get(hour) or _unused(hour) for hour in touched]
+    shown = [counted.get(hour) or _unused(hour) for hour in last_day.all]
     return LastDay(
         validations=sum(hour.validations for hour in shown),
         failed_validations=sum(hour.failed_validations for hour in shown),

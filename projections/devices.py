@@ -10,7 +10,7 @@ import msgspec
 
 
 class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A device that holds or held a seat; name and OS are still sealed. `last_seen_at` is from the usage log."""
+    """A device that holds or held a seat; name and OS are still sealed. `last_seen_at` follows the usage log."""
 
     hardware_id: str
     activation_id: UUID
@@ -33,10 +33,7 @@ _ACTIVE_OF = """
     FROM devices WHERE license_id = ANY(%s) AND is_active ORDER BY activated_at, hardware_id
 """
 
-_LAST_SEEN = """
-    SELECT hardware_id, max(occurred_at) AS seen_at FROM usage
-    WHERE license_id = %s AND type <> 'license.validation.failed' GROUP BY hardware_id
-"""
+_LAST_SEEN = "SELECT hardware_id, last_seen_at AS seen_at FROM device_sightings WHERE license_id = %s"
 
 
 async def of_license(connection: Any, license_id: UUID) -> list[DeviceRow]:

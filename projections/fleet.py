@@ -1,4 +1,4 @@
-"""The whole fleet in numbers, read from the licence view and the usage log."""
+"""The whole fleet in numbers, read from the licence view and the hours of use."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from projections.as_of import AsOf, of_logs
+from projections.as_of import AsOf, of_views
+from projections.periods import last_hours
 
 
 class FleetStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of licences, devices and seats now, and of use in the last 24 hours."""
+    """Counts of licences, devices and seats now, and of use in the 24 hours of the clock that end with this one."""
 
     total_licenses: int
     active_licenses: int
@@ -41,19 +42,20 @@ _LICENSES = """
 """
 
 _USAGE = """
-    SELECT count(*) FILTER (WHERE type = 'license.validated') AS validations_24h,
-        count(*) FILTER (WHERE type = 'license.validation.failed') AS failed_validations_24h,
-        count(*) FILTER (WHERE type = 'device.heartbeat') AS heartbeats_24h
-    FROM usage WHERE occurred_at >= %s
+    SELECT coalesce(sum(validations), 0)::bigint AS validations_24h,
+        coalesce(sum(failed_validations), 0)::bigint AS failed_validations_24h,
+        coalesce(sum(heartbeats), 0)::bigint AS heartbeats_24h
+    FROM fleet_hours WHERE hour >= %(since)s AND hour < %(until)s
 """
 
 
 async def statistics(connection: Any, now: datetime) -> FleetStatistics:
-    """Count everything once."""
+    """Count everything once; call it within a snapshot."""
     cursor = await connection.execute(_LICENSES, {"now": now, "soon": now + timedelta(days=30)})
     licenses = await cursor.fetchone()
     cursor = await connection.execute("SELECT count(*) AS total_devices FROM devices")
     devices = await cursor.fetchone()
-    cursor = await connection.execute(_USAGE, (now - timedelta(hours=24),))
+    last_day = last_hours(now, 24)
+    cursor = await connection.execute(_USAGE, {"since": last_day.since, "until": last_day.until})
     usage = await cursor.fetchone()
-    return FleetStatistics(**licenses, **devices, **usage, as_of=await of_logs(connection, now))
+    return FleetStatistics(**licenses, **devices, **usage, as_of=await of_views(connection, now, "usage"))

@@ -1,4 +1,4 @@
-"""The use of all licences over a period, or of those for one product, read from the usage log.
+"""The use of all licences over a period, or of those for one product, read from what is counted by hour and day.
 
 A device is a licence's: a machine with two licences counts twice, as it does in seats. Devices that were refused are
 not counted.
@@ -13,16 +13,17 @@ from uuid import UUID
 
 import msgspec
 
-from projections.as_of import AsOf, of_logs
+from projections.as_of import AsOf, of_views
 from projections.periods import Period
-from projections.usage_reports import DayOfUse
+from projections.products import of_product
+from projections.usage_reports import SUMS, DayOfUse
 
 MOST_LICENSES = 20
 MOST_VERSIONS = 50
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of the usage log by kind."""
+    """How much was validated, refused and heard of."""
 
     validations: int
     failed_validations: int
@@ -80,71 +81,78 @@ class FleetUsage(Counts, frozen=True, kw_only=True):
     as_of: AsOf
 
 
-BY_TYPE = """
-    count(*) FILTER (WHERE type = 'license.validated') AS validations,
-    count(*) FILTER (WHERE type = 'license.validation.failed') AS failed_validations,
-    count(*) FILTER (WHERE type = 'device.heartbeat') AS heartbeats
-"""
-
-OF_PRODUCT = "AND license_id IN (SELECT license_id FROM licenses WHERE product = %(product)s)"
-"""Narrows rows that name a licence to those of one product."""
-
-_SUMS = """
-    sum(validations)::bigint AS validations, sum(failed_validations)::bigint AS failed_validations,
-    sum(heartbeats)::bigint AS heartbeats
-"""
-_USED = "count(*) FILTER (WHERE validations + heartbeats > 0)"
-
-# The log is read twice: once by device and day, from which days, licences and products follow without counting
-# distinct devices again; once by what does not belong to a device.
-_REPORT = f"""
-    WITH device_days AS MATERIALIZED (
-        SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, license_id, hardware_id, {BY_TYPE}
-        FROM usage WHERE occurred_at >= %(since)s AND occurred_at < %(until)s {{of_product}}
-        GROUP BY day, license_id, hardware_id
+_DAYS_OF_ALL = f"""
+    WITH days AS MATERIALIZED (
+        SELECT (hour AT TIME ZONE 'UTC')::date AS day, {SUMS} FROM fleet_hours
+        WHERE hour >= %(since)s AND hour < %(until)s GROUP BY day
     ), devices AS (
-        SELECT license_id, hardware_id, {_SUMS} FROM device_days GROUP BY license_id, hardware_id
-    ), by_license AS MATERIALIZED (
-        SELECT license_id, {_SUMS}, {_USED} AS unique_devices FROM devices GROUP BY license_id
-    ), circumstances AS MATERIALIZED (
-        SELECT country, app_version, reason, {BY_TYPE}
-        FROM usage WHERE occurred_at >= %(since)s AND occurred_at < %(until)s {{of_product}}
-        GROUP BY country, app_version, reason
+        SELECT day, unique_devices FROM fleet_device_days WHERE day >= %(first_day)s AND day < %(end_day)s
+    ), facets AS MATERIALIZED (
+        SELECT dimension, nullif(value, '') AS value, {SUMS} FROM fleet_facets
+        WHERE day >= %(first_day)s AND day < %(end_day)s GROUP BY dimension, value
     )
-    SELECT 'total' AS dimension, NULL AS name, NULL::uuid AS license_id, {_SUMS},
-        sum(unique_devices)::bigint AS unique_devices, {_USED} AS used_licenses FROM by_license
-    UNION ALL SELECT 'day', day::text, NULL, {_SUMS}, {_USED}, NULL FROM device_days GROUP BY day
+"""  # noqa: S608 - constants only
+
+_DAYS_OF_PRODUCT = f"""
+    WITH days AS MATERIALIZED (
+        SELECT day, {SUMS} FROM usage_days
+        WHERE day >= %(first_day)s AND day < %(end_day)s {{of_product}} GROUP BY day
+    ), devices AS (
+        SELECT day, count(*) AS unique_devices FROM device_days
+        WHERE day >= %(first_day)s AND day < %(end_day)s {{of_product}} GROUP BY day
+    ), facets AS MATERIALIZED (
+        SELECT dimension, nullif(value, '') AS value, {SUMS} FROM usage_facets
+        WHERE day >= %(first_day)s AND day < %(end_day)s {{of_product}} GROUP BY dimension, value
+    )
+"""  # noqa: S608
+
+_REPORT = f"""
+    {{days}}, seen AS (
+        SELECT license_id, count(*) AS unique_devices FROM device_sightings
+        WHERE last_seen_at >= %(since)s AND first_seen_at < %(until)s {{of_product}} GROUP BY license_id
+    ), by_license AS MATERIALIZED (
+        SELECT license_id, validations, failed_validations, heartbeats, coalesce(unique_devices, 0) AS unique_devices
+        FROM (
+            SELECT license_id, {SUMS} FROM usage_days
+            WHERE day >= %(first_day)s AND day < %(end_day)s {{of_product}} GROUP BY license_id
+        ) AS sums LEFT JOIN seen USING (license_id)
+    )
+    SELECT 'total' AS dimension, NULL AS name, NULL::uuid AS license_id, {SUMS},
+        (SELECT sum(unique_devices)::bigint FROM by_license) AS unique_devices,
+        (SELECT count(*) FROM by_license WHERE validations + heartbeats > 0) AS used_licenses FROM days
+    UNION ALL SELECT 'day', day::text, NULL, validations, failed_validations, heartbeats,
+        coalesce(unique_devices, 0), NULL FROM days LEFT JOIN devices USING (day)
     UNION ALL (
         SELECT 'license', product, license_id, validations, failed_validations, heartbeats, unique_devices, NULL
         FROM by_license JOIN licenses USING (license_id)
         ORDER BY validations + heartbeats DESC, failed_validations DESC, license_id LIMIT {MOST_LICENSES}
     )
     UNION ALL (
-        SELECT 'product', product, NULL, {_SUMS}, sum(unique_devices)::bigint, NULL
+        SELECT 'product', product, NULL, {SUMS}, sum(unique_devices)::bigint, NULL
         FROM by_license JOIN licenses USING (license_id) GROUP BY product
         ORDER BY sum(validations + heartbeats) DESC, product
     )
     UNION ALL (
-        SELECT 'country', country, NULL, {_SUMS}, NULL, NULL FROM circumstances GROUP BY country
-        ORDER BY sum(validations + heartbeats) DESC, country
+        SELECT dimension, value, NULL, validations, failed_validations, heartbeats, NULL, NULL FROM facets
+        WHERE dimension = 'country' ORDER BY validations + heartbeats DESC, value
     )
     UNION ALL (
-        SELECT 'version', app_version, NULL, {_SUMS}, NULL, NULL FROM circumstances GROUP BY app_version
-        ORDER BY sum(validations + heartbeats) DESC, app_version LIMIT {MOST_VERSIONS}
+        SELECT dimension, value, NULL, validations, failed_validations, heartbeats, NULL, NULL FROM facets
+        WHERE dimension = 'app_version' ORDER BY validations + heartbeats DESC, value LIMIT {MOST_VERSIONS}
     )
     UNION ALL (
-        SELECT 'reason', reason, NULL, {_SUMS}, NULL, NULL FROM circumstances WHERE reason IS NOT NULL GROUP BY reason
-        ORDER BY sum(failed_validations) DESC, reason
+        SELECT dimension, value, NULL, validations, failed_validations, heartbeats, NULL, NULL FROM facets
+        WHERE dimension = 'reason' ORDER BY failed_validations DESC, value
     )
-"""  # noqa: S608 - constants only
+"""  # noqa: S608
 
 
 async def report(connection: Any, period: Period, now: datetime, product: str | None = None) -> FleetUsage:
     """Return the use of all licences, or of one product's; call it within a snapshot."""
-    query = _REPORT.format(of_product="" if product is None else OF_PRODUCT)
-    wanted = {"since": period.since, "until": period.until, "product": product}
-    # Planned afresh each time, so that only the period's partitions are opened.
-    cursor = await connection.execute(query, wanted, prepare=False)
+    condition = of_product(product)
+    days = _DAYS_OF_ALL if product is None else _DAYS_OF_PRODUCT.format(of_product=condition)
+    query = _REPORT.format(days=days, of_product=condition)
+    cursor = await connection.execute(query, {"product": product, **period.bounds}, prepare=False)
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in await cursor.fetchall():
         found[row["dimension"]].append(row)
@@ -171,9 +179,9 @@ async def report(connection: Any, period: Period, now: datetime, product: str | 
             for row in found["product"]
         ],
         countries=[CountryUse(country=row["name"], **_counts(row)) for row in found["country"]],
-        app_versions=[VersionUse(app_version=row["name"], **_counts(row)) for row in found["version"]],
+        app_versions=[VersionUse(app_version=row["name"], **_counts(row)) for row in found["app_version"]],
         failure_reasons=[FailureReason(reason=row["name"], count=row["failed_validations"]) for row in found["reason"]],
-        as_of=await of_logs(connection, now),
+        as_of=await of_views(connection, now, "usage", "devices-seen"),
     )
 
 
@@ -188,5 +196,4 @@ def _day(date: str, row: dict[str, Any]) -> DayOfUse:
 
 
 def _counts(row: dict[str, Any]) -> dict[str, int]:
-    # A sum over no rows is NULL.
-    return {name: row[name] or 0 for name in ("validations", "failed_validations", "heartbeats")}
+    return {name: row[name] for name in ("validations", "failed_validations", "heartbeats")}

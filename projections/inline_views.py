@@ -34,6 +34,9 @@ from domain.identifiers import device_digest
 class EmailHashes(Protocol):
     """Opens a sealed e-mail and gives its lookup hash; None where the subject was erased."""
 
+    def prepare(self, subject_ids: set[UUID]) -> None:
+        """Get ready for the e-mails of some data subjects."""
+
     def email_hash(self, subject_id: UUID | None, email_sealed: bytes) -> bytes | None:
         """Return the lookup hash of a sealed e-mail."""
 
@@ -82,11 +85,14 @@ _REVOKE_API_KEY = "UPDATE api_keys SET revoked_at = %s WHERE key_id = %s"
 class InlineViews:
     """Licence, device and credential views. Holds no state of its own."""
 
+    TABLES = ("licenses", "devices", "api_keys")
+
     def __init__(self, emails: EmailHashes) -> None:
         self._emails = emails
 
     def apply(self, connection: Connection[Any], events: Sequence[tuple[int, Recorded]]) -> None:
         """Write what the events change. Within a batch, statements keep the events' order where it matters."""
+        self._emails.prepare({e.subject_id for _, e in events if e.subject_id is not None and "email" in e.fact.sealed})
         run = _Run(connection, self._emails)
         for position, event in events:
             run.add(position, event)
@@ -94,11 +100,12 @@ class InlineViews:
 
 
 class _Run:
-    """One pass over a batch: activations gather, and are written before anything that could depend on them."""
+    """One pass over a batch: new licences and activations gather, and are written before what could depend on them."""
 
     def __init__(self, connection: Connection[Any], emails: EmailHashes) -> None:
         self._connection = connection
         self._emails = emails
+        self._issued: list[tuple[Any, ...]] = []
         self._seats: defaultdict[UUID, int] = defaultdict(int)
         self._activated: dict[tuple[UUID, bytes], tuple[Any, ...]] = {}
 
@@ -123,8 +130,10 @@ class _Run:
             case LicenseUpdated() as fact:
                 self._update(event, fact)
             case LicenseDeactivated():
+                self._flush_licenses()
                 self._connection.execute(_DEACTIVATE, (license_id,))
             case LicenseReactivated():
+                self._flush_licenses()
                 self._connection.execute(_REACTIVATE, (license_id,))
             case ApiKeyCreated() as fact:
                 self._create_api_key(position, event, fact)
@@ -132,6 +141,7 @@ class _Run:
                 self._connection.execute(_REVOKE_API_KEY, (event.occurred_at, license_id))
 
     def flush(self) -> None:
+        self._flush_licenses()
         self._flush_devices()
         if changed := {license_id: seats for license_id, seats in self._seats.items() if seats}:
             self._connection.execute(_COUNT_SEATS, (list(changed), list(changed.values())))
@@ -159,6 +169,14 @@ class _Run:
             self._connection.execute(_PUT_DEVICES, columns)
             self._activated.clear()
 
+    def _flush_licenses(self) -> None:
+        if len(self._issued) == 1:
+            self._connection.execute(_ISSUE, self._issued[0])
+        elif self._issued:
+            with self._connection.cursor() as cursor:
+                cursor.executemany(_ISSUE, self._issued)
+        self._issued.clear()
+
     def _issue(self, position: int, event: Recorded, fact: LicenseIssued) -> None:
         email_sealed = fact.sealed.get("email")
         row = (
@@ -180,7 +198,7 @@ class _Run:
             event.occurred_at,
             fact.expires_at,
         )
-        self._connection.execute(_ISSUE, row)
+        self._issued.append(row)
 
     def _update(self, event: Recorded, fact: LicenseUpdated) -> None:
         names = ("max_devices", "product", "edition", "expires_at", "floating")
@@ -194,6 +212,7 @@ class _Run:
             changed["email_hash"] = self._emails.email_hash(event.subject_id, fact.sealed["email"])
         if not changed:
             return
+        self._flush_licenses()
         assignments: list[Composable] = [SQL("{} = {}").format(Identifier(name), Placeholder(name)) for name in changed]
         statement = SQL("UPDATE licenses SET {} WHERE license_id = %(license_id)s").format(SQL(", ").join(assignments))
         self._connection.execute(statement, {**changed, "license_id": event.originator_id})

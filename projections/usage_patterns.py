@@ -1,4 +1,4 @@
-"""When, where and how regularly one licence is used, read from the usage log.
+"""When, where and how regularly one licence is used, read from what is counted by hour, by day and by device.
 
 A use is a validation that succeeded or a heartbeat. What was refused is counted, but is no use: a leaked key must not
 make a licence look busy.
@@ -13,8 +13,10 @@ from uuid import UUID
 
 import msgspec
 
-from projections.as_of import AsOf, of_logs
-from projections.periods import Period
+from projections import seat_curves
+from projections.as_of import AsOf, of_views
+from projections.periods import HOUR, Period
+from projections.seat_curves import SeatCurve
 
 MOST_DEVICES = 100
 MOST_VERSIONS = 50
@@ -22,7 +24,6 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 FLAT_PERCENT = 5.0
 """A change by no more than this is no trend."""
 
-HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 
@@ -64,7 +65,10 @@ class VersionUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sessions(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs of a device's uses with no gap over 30 minutes. Lengths are seconds from first to last use."""
+    """Runs of a device's uses with no gap over 30 minutes, as far as they lie in the period.
+
+    Lengths are seconds from first to last use; of a run that began before the period, from the period's start.
+    """
 
     count: int
     median_seconds: float | None
@@ -73,7 +77,7 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trend(msgspec.Struct, frozen=True, kw_only=True):
-    """Uses per day in the second half of the period so far, as far as it is recorded, against the first half.
+    """Uses per day in the second half of the period so far, against the first half.
 
     `percent` is the change; None where there was nothing before.
     """
@@ -102,42 +106,54 @@ class UsagePatterns(msgspec.Struct, frozen=True, kw_only=True):
     app_versions: list[VersionUse]
     sessions: Sessions
     trend: Trend
+    seats: SeatCurve
     as_of: AsOf
 
 
-# The rows are read once, which is most of the cost: they lie apart from each other. All else happens in memory.
+# A session that touches the period is one of a device that was used in it; before the period only the last reaches it.
 _PATTERNS = f"""
-    WITH used AS MATERIALIZED (
-        SELECT occurred_at, type, hardware_id, country, app_version
-        FROM usage WHERE license_id = %(license_id)s AND occurred_at >= %(since)s AND occurred_at < %(until)s
-    ), uses AS (
-        SELECT * FROM used WHERE type <> 'license.validation.failed'
+    WITH hours AS MATERIALIZED (
+        SELECT hour, validations, failed_validations, heartbeats, validations + heartbeats AS uses
+        FROM usage_hours WHERE license_id = %(license_id)s AND hour >= %(since)s AND hour < %(until)s
+    ), facets AS MATERIALIZED (
+        SELECT dimension, nullif(value, '') AS value, sum(validations + heartbeats)::bigint AS uses
+        FROM usage_facets WHERE license_id = %(license_id)s AND day >= %(first_day)s AND day < %(end_day)s
+            AND dimension IN ('country', 'app_version')
+        GROUP BY dimension, value HAVING sum(validations + heartbeats) > 0
     ), devices AS MATERIALIZED (
-        SELECT hardware_id, count(*) AS uses, min(occurred_at) AS first_seen_at, max(occurred_at) AS last_seen_at
-        FROM uses GROUP BY hardware_id
-    ), marked AS (
-        SELECT hardware_id, occurred_at,
-            coalesce(occurred_at - lag(occurred_at) OVER of_device > interval '30 minutes', true) AS begins
-        FROM uses WINDOW of_device AS (PARTITION BY hardware_id ORDER BY occurred_at)
-    ), numbered AS (
-        SELECT hardware_id, occurred_at, count(*) FILTER (WHERE begins) OVER (
-            PARTITION BY hardware_id ORDER BY occurred_at ROWS UNBOUNDED PRECEDING) AS number
-        FROM marked
+        SELECT hardware_id, sum(validations + heartbeats)::bigint AS uses, min(first_seen_at) AS first_seen_at,
+            max(last_seen_at) AS last_seen_at
+        FROM device_days WHERE license_id = %(license_id)s AND day >= %(first_day)s AND day < %(end_day)s
+        GROUP BY hardware_id
     ), sessions AS (
-        SELECT extract(epoch FROM max(occurred_at) - min(occurred_at))::float AS seconds
-        FROM numbered GROUP BY hardware_id, number
+        SELECT extract(epoch FROM ended_at - greatest(started_at, %(since)s))::float AS seconds
+        FROM devices CROSS JOIN LATERAL (
+            SELECT started_at, ended_at FROM device_sessions AS begun
+            WHERE begun.license_id = %(license_id)s AND begun.hardware_id = devices.hardware_id
+                AND begun.started_at >= %(since)s AND begun.started_at < %(until)s
+            UNION ALL
+            (SELECT started_at, ended_at FROM device_sessions AS earlier
+            WHERE earlier.license_id = %(license_id)s AND earlier.hardware_id = devices.hardware_id
+                AND earlier.started_at < %(since)s ORDER BY earlier.started_at DESC LIMIT 1)
+        ) AS sessions WHERE ended_at >= %(since)s
     )
-    SELECT 'type' AS dimension, type AS value, count(*) AS uses,
+    SELECT 'type' AS dimension, type AS value, sum(count)::bigint AS uses,
         NULL::timestamptz AS first_seen_at, NULL::timestamptz AS last_seen_at, NULL::float[] AS lengths
-        FROM used GROUP BY type
-    UNION ALL SELECT 'half', CASE WHEN occurred_at < %(middle)s THEN 'first' ELSE 'second' END, count(*), NULL, NULL,
-        NULL FROM uses GROUP BY 2
-    UNION ALL SELECT 'hour', extract(hour FROM occurred_at AT TIME ZONE 'UTC')::text, count(*), NULL, NULL, NULL
-        FROM uses GROUP BY 2
-    UNION ALL SELECT 'weekday', extract(isodow FROM occurred_at AT TIME ZONE 'UTC')::text, count(*), NULL, NULL, NULL
-        FROM uses GROUP BY 2
-    UNION ALL (SELECT 'country', country, count(*), NULL, NULL, NULL FROM uses GROUP BY country ORDER BY 3 DESC, 2)
-    UNION ALL (SELECT 'version', app_version, count(*), NULL, NULL, NULL FROM uses GROUP BY app_version
+        FROM hours CROSS JOIN LATERAL (VALUES
+            ('license.validated', validations),
+            ('license.validation.failed', failed_validations),
+            ('device.heartbeat', heartbeats)
+        ) AS of_type (type, count)
+        GROUP BY type
+    UNION ALL SELECT 'half', CASE WHEN hour < %(middle)s THEN 'first' ELSE 'second' END, sum(uses)::bigint, NULL, NULL,
+        NULL FROM hours GROUP BY 2
+    UNION ALL SELECT 'hour', extract(hour FROM hour AT TIME ZONE 'UTC')::text, sum(uses)::bigint, NULL, NULL, NULL
+        FROM hours GROUP BY 2
+    UNION ALL SELECT 'weekday', extract(isodow FROM hour AT TIME ZONE 'UTC')::text, sum(uses)::bigint, NULL, NULL, NULL
+        FROM hours GROUP BY 2
+    UNION ALL (SELECT dimension, value, uses, NULL, NULL, NULL FROM facets WHERE dimension = 'country'
+        ORDER BY 3 DESC, 2)
+    UNION ALL (SELECT dimension, value, uses, NULL, NULL, NULL FROM facets WHERE dimension = 'app_version'
         ORDER BY 3 DESC, 2 LIMIT {MOST_VERSIONS})
     UNION ALL SELECT 'devices', NULL, count(*), NULL, NULL, NULL FROM devices
     UNION ALL (SELECT 'device', hardware_id, uses, first_seen_at, last_seen_at, NULL FROM devices
@@ -147,18 +163,10 @@ _PATTERNS = f"""
 """  # noqa: S608 - constants only
 
 
-async def of_license(
-    connection: Any, license_id: UUID, period: Period, now: datetime, recorded_since: datetime
-) -> UsagePatterns:
-    """Return how a licence is used; call it within a snapshot. A licence that nobody uses gives zeros.
-
-    Before `recorded_since` the log keeps nothing, so that the trend must not look there.
-    """
-    since = max(period.since, recorded_since)
-    middle = _full_hour_between(since, now)
-    wanted = {"license_id": license_id, "since": period.since, "until": period.until, "middle": middle}
-    # Planned afresh each time, so that only the period's partitions are opened.
-    cursor = await connection.execute(_PATTERNS, wanted, prepare=False)
+async def of_license(connection: Any, license_id: UUID, period: Period, now: datetime) -> UsagePatterns:
+    """Return how a licence is used; call it within a snapshot. A licence that nobody uses gives zeros."""
+    middle = _full_hour_between(period.since, now)
+    cursor = await connection.execute(_PATTERNS, {"license_id": license_id, "middle": middle, **period.bounds})
     found = _by_dimension(await cursor.fetchall())
     types, halves = _counts(found["type"]), _counts(found["half"])
     hours, weekdays = _counts(found["hour"]), _counts(found["weekday"])
@@ -175,15 +183,16 @@ async def of_license(
         weekdays=[Weekday(weekday=name, uses=weekdays.get(str(day), 0)) for day, name in enumerate(WEEKDAYS, start=1)],
         devices=[_device(row) for row in found["device"]],
         countries=[CountryUse(country=row["value"], uses=row["uses"]) for row in found["country"]],
-        app_versions=[VersionUse(app_version=row["value"], uses=row["uses"]) for row in found["version"]],
+        app_versions=[VersionUse(app_version=row["value"], uses=row["uses"]) for row in found["app_version"]],
         sessions=_sessions(found["sessions"][0]),
         trend=trend(
             uses_before=halves.get("first", 0),
             uses=halves.get("second", 0),
-            length_before=middle - since,
+            length_before=middle - period.since,
             length=now - middle,
         ),
-        as_of=await of_logs(connection, now),
+        seats=await seat_curves.of_license(connection, license_id, period),
+        as_of=await of_views(connection, now, "usage", "devices-seen", "seats"),
     )
 
 

@@ -1,14 +1,15 @@
-"""A licence's use, read from the usage log."""
+"""A licence's use, read from its sums by day. A use is a validation that succeeded or a heartbeat."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from projections.as_of import AsOf, of_logs
+from projections.as_of import AsOf, of_views
+from projections.periods import last_days
 
 
 class UsageTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,44 +33,46 @@ class DayOfUse(msgspec.Struct, frozen=True, kw_only=True):
     unique_devices: int
 
 
-COUNTS = """
-    count(*) FILTER (WHERE type = 'license.validated') AS validations,
-    count(*) FILTER (WHERE type = 'license.validation.failed') AS failed_validations,
-    count(*) FILTER (WHERE type = 'device.heartbeat') AS heartbeats,
-    count(DISTINCT hardware_id) FILTER (WHERE type <> 'license.validation.failed') AS unique_devices
+SUMS = """
+    coalesce(sum(validations), 0)::bigint AS validations,
+    coalesce(sum(failed_validations), 0)::bigint AS failed_validations,
+    coalesce(sum(heartbeats), 0)::bigint AS heartbeats
 """
 
 _TOTALS = f"""
-    SELECT {COUNTS}, max(occurred_at) FILTER (WHERE type <> 'license.validation.failed') AS last_seen_at
-    FROM usage WHERE license_id = %s AND occurred_at >= %s
+    WITH seen AS (
+        SELECT last_seen_at FROM device_sightings
+        WHERE license_id = %(license_id)s AND last_seen_at >= %(since)s AND first_seen_at < %(until)s
+    )
+    SELECT {SUMS}, (SELECT count(*) FROM seen) AS unique_devices, (SELECT max(last_seen_at) FROM seen) AS last_seen_at
+    FROM usage_days
+    WHERE license_id = %(license_id)s AND day >= %(first_day)s AND day < %(end_day)s
 """  # noqa: S608 - constants only
 
-_DAILY = f"""
-    SELECT (occurred_at AT TIME ZONE 'UTC')::date::text AS date, {COUNTS}
-    FROM usage WHERE license_id = %s AND occurred_at >= %s GROUP BY 1 ORDER BY 1
-"""  # noqa: S608
-
-
-def first_day(now: datetime, days: int) -> datetime:
-    """Return the start of the first of `days` days that end with today, in UTC."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=days - 1)
+_DAILY = """
+    SELECT day::text AS date, validations, failed_validations, heartbeats, coalesce(unique_devices, 0) AS unique_devices
+    FROM usage_days LEFT JOIN (
+        SELECT day, count(*) AS unique_devices FROM device_days
+        WHERE license_id = %(license_id)s AND day >= %(first_day)s AND day < %(end_day)s GROUP BY day
+    ) AS devices USING (day)
+    WHERE license_id = %(license_id)s AND day >= %(first_day)s AND day < %(end_day)s
+"""
 
 
 async def of_license(connection: Any, license_id: UUID, now: datetime, days: int) -> UsageTotals:
-    """Return a licence's counts over the last `days` days, today included."""
-    cursor = await connection.execute(_TOTALS, (license_id, first_day(now, days)))
+    """Return a licence's counts over the last `days` days, today included; call it within a snapshot."""
+    wanted = {"license_id": license_id, **last_days(now, days).bounds}
+    cursor = await connection.execute(_TOTALS, wanted)
     row = await cursor.fetchone()
-    return UsageTotals(**row, as_of=await of_logs(connection, now))
+    return UsageTotals(**row, as_of=await of_views(connection, now, "usage", "devices-seen"))
 
 
 async def daily(connection: Any, license_id: UUID, now: datetime, days: int) -> list[DayOfUse]:
     """Return a licence's counts for each of the last `days` days, days without use included."""
-    first = first_day(now, days)
-    cursor = await connection.execute(_DAILY, (license_id, first))
+    period = last_days(now, days)
+    cursor = await connection.execute(_DAILY, {"license_id": license_id, **period.bounds})
     counted = {row["date"]: DayOfUse(**row) for row in await cursor.fetchall()}
-    dates = [(first + timedelta(days=offset)).date().isoformat() for offset in range(days)]
-    return [counted.get(date) or _unused(date) for date in dates]
+    return [counted.get(date) or _unused(date) for date in period.dates]
 
 
 def _unused(date: str) -> DayOfUse:

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a PostgreSQL cluster, a database each, the running service and its client."""
+"""Fixtures for all tests: a PostgreSQL cluster, a database each, a RabbitMQ, the running service and its client."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from api.services import Services
 from infra.postgres import Database
 from tests.support.client import Client
 from tests.support.cluster import Cluster
+from tests.support.rabbit import Rabbit, VirtualHost
 from tests.support.service import running, settings_for
 
 
@@ -25,6 +26,17 @@ def database(cluster: Cluster) -> Iterator[Database]:
     fresh = cluster.new_database()
     yield fresh
     cluster.drop(fresh)
+
+
+@pytest.fixture(scope="session")
+def rabbit() -> Iterator[Rabbit]:
+    with Rabbit() as running_server:
+        yield running_server
+
+
+@pytest.fixture
+def virtual_host(rabbit: Rabbit) -> VirtualHost:
+    return rabbit.new_host()
 
 
 @pytest.fixture

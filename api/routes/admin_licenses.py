@@ -33,6 +33,7 @@ from domain.errors import LicenseNotFound
 from domain.issuing import Changes
 from projections import licenses, usage_reports
 from projections.licenses import LicenseFilter, LicenseRow
+from projections.snapshot import snapshot
 
 STATISTICS_DAYS = 30
 
@@ -73,7 +74,7 @@ async def bulk_create(call: Call) -> Answer:
 async def get_license(call: Call) -> Answer:
     """Show a licence and its use in the last 30 days."""
     row = await existing_license(call)
-    async with call.services.pool.connection() as connection:
+    async with call.services.pool.connection() as connection, snapshot(connection):
         totals = await usage_reports.of_license(connection, row.license_id, call.now, STATISTICS_DAYS)
     fields = license_fields(call.services.vault, row)
     statistics = LicenseStatistics(

@@ -14,6 +14,7 @@ from api.routes.admin_licenses import existing_license
 from api.schemas.admin import AsOf, DailyUsage, DaysQuery, EventList, EventsQuery, StatisticsAnswer, UsageAnswer
 from domain.errors import LicenseNotFound
 from projections import fleet, history, usage_reports
+from projections.snapshot import snapshot
 
 
 async def events(call: Call) -> Answer:
@@ -31,7 +32,7 @@ async def usage(call: Call) -> Answer:
     """Sum up a licence's use, and by day."""
     query: DaysQuery = call.query
     row = await existing_license(call)
-    async with call.services.pool.connection() as connection:
+    async with call.services.pool.connection() as connection, snapshot(connection):
         totals = await usage_reports.of_license(connection, row.license_id, call.now, query.days)
         daily = await usage_reports.daily(connection, row.license_id, call.now, query.days)
     report = UsageAnswer(
@@ -49,7 +50,7 @@ async def usage(call: Call) -> Answer:
 
 async def statistics(call: Call) -> Answer:
     """Count licences, seats and use over the whole fleet."""
-    async with call.services.pool.connection() as connection:
+    async with call.services.pool.connection() as connection, snapshot(connection):
         counted = await fleet.statistics(connection, call.now)
     fields = msgspec.structs.asdict(counted)
     return answer(200, StatisticsAnswer(**{**fields, "as_of": AsOf(**msgspec.structs.asdict(counted.as_of))}))

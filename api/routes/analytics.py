@@ -17,7 +17,7 @@ from api.schemas.analytics import DashboardAnswer, PatternsAnswer, UsageReportAn
 from domain.errors import LicenseNotFound
 from projections import dashboard as dashboards
 from projections import fleet_usage, licenses, usage_patterns
-from projections.periods import last_days, recorded_since
+from projections.periods import last_days
 from projections.snapshot import snapshot
 
 
@@ -26,12 +26,11 @@ async def patterns(call: Call) -> Answer:
     query: DaysQuery = call.query
     license_id, product = license_id_of(call), _product(call)
     period = last_days(call.now, query.days)
-    kept = recorded_since(call.now, call.services.settings.usage_retention_days)
     async with _reading(call) as connection:
         row = await licenses.by_id(connection, license_id)
         if row is None or product not in {None, row.product}:
             raise LicenseNotFound("License not found")
-        found = await usage_patterns.of_license(connection, license_id, period, call.now, kept)
+        found = await usage_patterns.of_license(connection, license_id, period, call.now)
     return answer(200, msgspec.convert(found, PatternsAnswer, from_attributes=True))
 
 

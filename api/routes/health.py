@@ -13,6 +13,8 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from api.responses import answer, respond
 from api.services import Services
 from infra.migrations import migrations
+from projections.lag import FanOut
+from projections.registry import CONSUMERS_OF
 
 MAX_QUEUED_ROWS = 50_000
 """Usage rows in memory from which on this process counts as not ready."""
@@ -20,12 +22,17 @@ MAX_QUEUED_ROWS = 50_000
 PROBE_SECONDS = 2.0
 
 
+LONGEST_LAG_SECONDS = 60.0
+"""A consumer that is further behind is worth a look."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing that readiness depends on: `ok`, and in words why not."""
+    """One thing that is looked at: `ok`, and in words why not. Without what is `vital` no request can be served."""
 
     ok: bool
     detail: str | None = None
+    vital: bool = True
 
 
 async def readiness(services: Services) -> dict[str, Probe]:
@@ -33,7 +40,7 @@ async def readiness(services: Services) -> dict[str, Probe]:
     usage = services.usage
     queued = usage.queued()
     return {
-        **await _database(services),
+        **await _bounded(services),
         "usage_log": Probe(
             ok=not usage.is_down and not usage.is_stuck and queued < MAX_QUEUED_ROWS,
             detail=f"{queued} rows wait for the database" if usage.is_down or usage.is_stuck else None,
@@ -48,19 +55,45 @@ async def _newest_migration(services: Services) -> int | None:
     return row["newest"] if row else None
 
 
-async def _database(services: Services) -> dict[str, Probe]:
-    asking = asyncio.create_task(_newest_migration(services))
+async def _bounded(services: Services) -> dict[str, Probe]:
+    asking = asyncio.create_task(_database(services))
     # No asyncio.timeout: a query that is cancelled waits on for a server that hangs.
     await asyncio.wait([asking], timeout=PROBE_SECONDS)
     try:
-        newest = asking.result()
+        return asking.result()
     except (psycopg.Error, PoolTimeout, TooManyRequests, asyncio.InvalidStateError):
         asking.cancel()
         unreachable = Probe(ok=False, detail="can't be reached")
         return {"database": unreachable, "migrations": Probe(ok=False, detail="unknown")}
+
+
+async def _database(services: Services) -> dict[str, Probe]:
+    newest = await _newest_migration(services)
     expected = migrations()[-1].number
-    behind = None if newest == expected else f"the schema is at {newest}, this program needs {expected}"
-    return {"database": Probe(ok=True), "migrations": Probe(ok=behind is None, detail=behind)}
+    if newest != expected:
+        behind = f"the schema is at {newest}, this program needs {expected}"
+        return {"database": Probe(ok=True), "migrations": Probe(ok=False, detail=behind)}
+    fan_out = await services.fan_out.read()
+    workers = ("projector",) if services.settings.amqp_url is None else ("projector", "relay")
+    return {
+        "database": Probe(ok=True),
+        "migrations": Probe(ok=True),
+        **{worker: _worker(fan_out, worker) for worker in workers},
+        "dead_letters": _dead_letters(fan_out),
+    }
+
+
+def _worker(fan_out: FanOut, worker: str) -> Probe:
+    if not fan_out.is_alive(worker):
+        return Probe(ok=False, detail="no process does this work", vital=False)
+    lags = {name: state.lag_seconds for name in CONSUMERS_OF[worker] if (state := fan_out.of(name)) is not None}
+    behind = [f"{name} is {lag:.0f} s behind" for name, lag in lags.items() if lag > LONGEST_LAG_SECONDS]
+    return Probe(ok=not behind, detail=", ".join(behind) or None, vital=False)
+
+
+def _dead_letters(fan_out: FanOut) -> Probe:
+    found = [f"{state.consumer} has {state.dead_letters}" for state in fan_out.consumers if state.dead_letters]
+    return Probe(ok=not found, detail=", ".join(found) or None, vital=False)
 
 
 def routes(services: Services) -> list[web.RouteDef]:
@@ -71,14 +104,16 @@ def routes(services: Services) -> list[web.RouteDef]:
 
     async def ready(_: web.Request) -> web.Response:
         probes = await readiness(services)
-        good = all(probe.ok for probe in probes.values())
+        serves = all(probe.ok for probe in probes.values() if probe.vital)
+        status = "ok" if all(probe.ok for probe in probes.values()) else "degraded" if serves else "unavailable"
         checks: dict[str, Any] = {
             name: {"ok": probe.ok} | ({"detail": probe.detail} if probe.detail else {})
             for name, probe in probes.items()
         }
-        return respond(answer(200 if good else 503, {"status": "ok" if good else "unavailable", "checks": checks}))
+        return respond(answer(200 if serves else 503, {"status": status, "checks": checks}))
 
     async def metrics(_: web.Request) -> web.Response:
+        await _bounded(services)
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=services.metrics.render(), headers=headers)
 

@@ -75,7 +75,10 @@ class LicenseAnswer(msgspec.Struct, kw_only=True):
 
 
 class AsOf(msgspec.Struct, kw_only=True):
-    """How far a projection has come: log positions and the time they were reached. `lag_seconds`: how old that is."""
+    """How far in both logs the data behind an answer has come, and until when that was all.
+
+    `lag_seconds` is the age of the oldest entry that is not in it yet; 0 where all is.
+    """
 
     position: int
     usage_position: int
@@ -257,7 +260,7 @@ class UsageAnswer(msgspec.Struct, kw_only=True):
 
 
 class StatisticsAnswer(msgspec.Struct, kw_only=True):
-    """The whole fleet in numbers."""
+    """The whole fleet in numbers; `…_24h` are the 24 hours of the clock up to and including this one."""
 
     total_licenses: int
     active_licenses: int

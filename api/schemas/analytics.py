@@ -64,7 +64,10 @@ class VersionUses(msgspec.Struct, kw_only=True):
 
 
 class Sessions(msgspec.Struct, kw_only=True):
-    """Runs of a device's uses with no gap over 30 minutes; lengths are null where there are none."""
+    """Runs of a device's uses with no gap over 30 minutes; lengths are null where there are none.
+
+    All runs that touch the period; what lies before it is cut off.
+    """
 
     count: int
     median_seconds: Seconds
@@ -75,13 +78,33 @@ class Sessions(msgspec.Struct, kw_only=True):
 class Trend(msgspec.Struct, kw_only=True):
     """Uses per day in the second half of the period so far, against the first; a change up to 5 percent is flat.
 
-    Days before the log's retention do not count. `percent` is null where there was no use before.
+    `percent` is null where there was no use before.
     """
 
     direction: Literal["up", "down", "flat"]
     percent: float | None
     uses_per_day: float
     uses_per_day_before: float
+
+
+class SeatPoint(msgspec.Struct, kw_only=True):
+    """Seats in use and allowed from a moment on."""
+
+    at: Timestamp
+    used: int
+    allowed: int
+
+
+class SeatCurve(msgspec.Struct, kw_only=True):
+    """Steps of the seats in use and allowed: what held at `since`, then each change, oldest first.
+
+    `changes` holds the newest 1,000 of `changes_in_all`. `peak` is the first moment with the most seats in use.
+    """
+
+    opening: SeatPoint
+    changes: list[SeatPoint]
+    changes_in_all: int
+    peak: SeatPoint
 
 
 class PatternsAnswer(Covered, kw_only=True):
@@ -102,6 +125,7 @@ class PatternsAnswer(Covered, kw_only=True):
     app_versions: list[VersionUses]
     sessions: Sessions
     trend: Trend
+    seats: SeatCurve
     as_of: AsOf
 
 
@@ -188,11 +212,13 @@ class Seats(msgspec.Struct, kw_only=True):
 
 
 class DailySeats(msgspec.Struct, kw_only=True):
-    """Seats taken and given up on one day; a transfer is both."""
+    """Seats taken and given up on one day (a transfer is both), the most in use at once, and those at its end."""
 
     date: str
     activations: int
     deactivations: int
+    seats_peak: int
+    seats_at_end: int
 
 
 class HourlyUse(UseCounts, kw_only=True):
@@ -202,14 +228,14 @@ class HourlyUse(UseCounts, kw_only=True):
 
 
 class LastDay(UseCounts, kw_only=True):
-    """The last 24 hours, and each hour of the clock that they touch: 25, of which the first counts only in part."""
+    """The 24 hours of the clock up to and including this one, in all and each."""
 
     hours: list[HourlyUse]
     failure_reasons: list[FailureReason]
 
 
 class DevicesSeen(msgspec.Struct, kw_only=True):
-    """Devices that were validated or sent a heartbeat."""
+    """Devices that were validated or sent a heartbeat; days are 24 hours of the clock each, this one the last."""
 
     last_24_hours: int
     last_7_days: int

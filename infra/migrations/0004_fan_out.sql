@@ -12,8 +12,8 @@ CREATE TABLE leases (
 -- How far each consumer has come in each log: all up to and including a position is applied, or set aside.
 CREATE TABLE consumers (
     consumer text PRIMARY KEY,         -- relay, or a projection's name
-    event_position bigint NOT NULL DEFAULT 0,
-    usage_position bigint NOT NULL DEFAULT 0,
+    event_position bigint DEFAULT 0,   -- NULL: it does not follow this log
+    usage_position bigint DEFAULT 0,
     moved_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 50);
 
@@ -23,7 +23,6 @@ CREATE TABLE dead_letters (
     log text NOT NULL CHECK (log IN ('events', 'usage')),
     position bigint NOT NULL,
     error text NOT NULL,
-    attempts integer NOT NULL,
     failed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (consumer, log, position)
 );
@@ -143,7 +142,10 @@ DECLARE
     newest bigint;
     dropped integer := 0;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('lizenzserver usage partitions'));
+    -- A rebuild that is under way still needs the days it has not folded yet.
+    IF NOT pg_try_advisory_xact_lock(hashtext('lizenzserver usage retention')) THEN
+        RETURN 0;
+    END IF;
     FOR part IN
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'lizenzserver.usage'::regclass

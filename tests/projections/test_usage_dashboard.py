@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
 
 from infra.postgres import Database
 from projections import dashboard
 from projections.dashboard import Dashboard
+from tests.support.projected import project
+from tests.support.seat_events import gives_up, happen, takes
 from tests.support.usage import Use, failed, issue, reading, store, utc
 
 NOW = utc("2024-03-10", "12:30")
@@ -17,17 +18,9 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 async def read(database: Database, now: datetime = NOW, product: str | None = None) -> Dashboard:
+    project(database)
     async with reading(database) as connection:
         return await dashboard.read(connection, now, product)
-
-
-def device(database: Database, license_id: UUID, activated: datetime, deactivated: datetime | None = None) -> None:
-    with database.connect() as connection:
-        connection.execute(
-            "INSERT INTO devices (license_id, device_digest, hardware_id, activation_id, is_active, activated_at,"
-            " deactivated_at) VALUES (%s, %s, 'pc', %s, %s, %s, %s)",
-            (license_id, uuid4().bytes, uuid4(), deactivated is None, activated, deactivated),
-        )
 
 
 async def test_licences_by_state_and_seats(database: Database) -> None:
@@ -46,22 +39,30 @@ async def test_licences_by_state_and_seats(database: Database) -> None:
     assert (found.seats.used, found.seats.allowed) == (3, 26)
 
 
-async def test_activations_and_deactivations_by_day(database: Database) -> None:
+async def test_seats_by_day(database: Database) -> None:
     license_id = issue(database)
     first = utc("2024-02-10")
-    device(database, license_id, first - MICROSECOND, first)
-    device(database, license_id, first)
-    device(database, license_id, utc("2024-03-10") - MICROSECOND, utc("2024-03-10"))
-    device(database, license_id, NOW)
+    happen(
+        database,
+        [
+            takes(first - MICROSECOND, license_id),
+            gives_up(first, license_id),
+            takes(first, license_id),
+            takes(utc("2024-03-10") - MICROSECOND, license_id),
+            gives_up(utc("2024-03-10"), license_id),
+            takes(NOW, license_id),
+            gives_up(NOW, license_id),
+        ],
+    )
     found = await read(database)
     assert (found.days, found.since, found.until) == (30, first, utc("2024-03-11"))
     assert len(found.daily) == 30
-    assert {day.date: (day.activations, day.deactivations) for day in found.daily if day.activations} == {
-        "2024-02-10": (1, 1),
-        "2024-03-09": (1, 0),
-        "2024-03-10": (1, 1),
-    }
-    assert sum(day.deactivations for day in found.daily) == 2
+    assert {
+        day.date: (day.activations, day.deactivations, day.seats_peak, day.seats_at_end)
+        for day in found.daily
+        if day.activations
+    } == {"2024-02-10": (1, 1, 1, 1), "2024-03-09": (1, 0, 2, 2), "2024-03-10": (1, 2, 2, 1)}
+    assert found.daily[10].seats_at_end == 1
 
 
 async def test_the_last_24_hours(database: Database) -> None:
@@ -69,28 +70,28 @@ async def test_the_last_24_hours(database: Database) -> None:
     store(
         database,
         [
-            Use(NOW - DAY - MICROSECOND, license_id),
-            Use(NOW - DAY, license_id),
+            Use(utc("2024-03-09", "13:00") - MICROSECOND, license_id),
             Use(utc("2024-03-09", "13:00"), license_id, type="license.validated"),
             Use(utc("2024-03-10", "00:00"), license_id),
             Use(NOW, license_id),
             failed(NOW, license_id, "LICENSE_EXPIRED"),
             failed(NOW - HOUR, None, "LICENSE_NOT_FOUND"),
             failed(NOW - HOUR, None, "LICENSE_NOT_FOUND"),
-            failed(NOW - 2 * DAY, None, "PRODUCT_MISMATCH"),
+            failed(utc("2024-03-09", "13:00"), None, "LICENSE_INACTIVE"),
+            failed(utc("2024-03-09", "13:00") - MICROSECOND, None, "PRODUCT_MISMATCH"),
+            failed(utc("2024-03-08", "23:00"), None, "PRODUCT_MISMATCH"),
         ],
     )
     found = (await read(database)).last_24_hours
-    assert (found.validations, found.failed_validations, found.heartbeats) == (1, 3, 3)
-    assert [hour.hour for hour in found.hours] == [utc("2024-03-09", "12:00") + n * HOUR for n in range(25)]
+    assert (found.validations, found.failed_validations, found.heartbeats) == (1, 4, 2)
+    assert [hour.hour for hour in found.hours] == [utc("2024-03-09", "13:00") + n * HOUR for n in range(24)]
     used = {
         hour.hour.strftime("%d %H"): (hour.validations, hour.failed_validations, hour.heartbeats)
         for hour in found.hours
         if hour.validations or hour.failed_validations or hour.heartbeats
     }
     assert used == {
-        "09 12": (0, 0, 1),
-        "09 13": (1, 0, 0),
+        "09 13": (1, 1, 0),
         "10 00": (0, 0, 1),
         "10 11": (0, 2, 0),
         "10 12": (0, 1, 1),
@@ -98,22 +99,24 @@ async def test_the_last_24_hours(database: Database) -> None:
     assert [(one.reason, one.count) for one in found.failure_reasons] == [
         ("LICENSE_NOT_FOUND", 2),
         ("LICENSE_EXPIRED", 1),
+        ("LICENSE_INACTIVE", 1),
     ]
 
 
 async def test_devices_are_counted_by_when_they_were_last_seen(database: Database) -> None:
     one, other = issue(database), issue(database)
+    next_hour = utc("2024-03-10", "13:00")
     store(
         database,
         [
-            Use(NOW - DAY, one, "today"),
+            Use(next_hour - DAY, one, "today"),
             Use(NOW - 20 * DAY, one, "today"),
             Use(NOW - 20 * DAY, other, "today"),
-            Use(NOW - DAY - MICROSECOND, one, "this week"),
-            Use(NOW - 7 * DAY, one, "a week ago"),
-            Use(NOW - 7 * DAY - MICROSECOND, one, "this month"),
-            Use(NOW - 30 * DAY, one, "a month ago"),
-            Use(NOW - 30 * DAY - MICROSECOND, one, "gone"),
+            Use(next_hour - DAY - MICROSECOND, one, "this week"),
+            Use(next_hour - 7 * DAY, one, "a week ago"),
+            Use(next_hour - 7 * DAY - MICROSECOND, one, "this month"),
+            Use(next_hour - 30 * DAY, one, "a month ago"),
+            Use(next_hour - 30 * DAY - MICROSECOND, one, "gone"),
             failed(NOW, one, "DEVICE_LIMIT_EXCEEDED", "refused"),
         ],
     )
@@ -131,12 +134,13 @@ async def test_an_empty_database(database: Database) -> None:
 
 async def test_one_products_dashboard_has_nothing_of_the_others(database: Database) -> None:
     for license_id in (issue(database, "editor", current_devices=1), issue(database, "player", current_devices=1)):
-        device(database, license_id, NOW, NOW)
+        happen(database, [takes(NOW, license_id), gives_up(NOW, license_id)])
         store(database, [Use(NOW, license_id), failed(NOW, license_id, "LICENSE_EXPIRED")])
     store(database, [failed(NOW, None, "LICENSE_NOT_FOUND")])
     found = await read(database, product="editor")
     assert (found.licenses.total, found.seats.used, found.seats.allowed) == (1, 1, 3)
     assert (found.daily[-1].activations, found.daily[-1].deactivations) == (1, 1)
+    assert (found.daily[-1].seats_peak, found.daily[-1].seats_at_end) == (1, 0)
     assert (found.last_24_hours.heartbeats, found.last_24_hours.failed_validations) == (1, 1)
     assert [one.reason for one in found.last_24_hours.failure_reasons] == ["LICENSE_EXPIRED"]
     assert found.devices_seen.last_24_hours == 1

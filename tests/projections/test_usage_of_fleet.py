@@ -15,6 +15,7 @@ from infra.postgres import Database
 from projections import fleet_usage
 from projections.fleet_usage import Counts, FleetUsage
 from projections.periods import last_days
+from tests.support.projected import project
 from tests.support.usage import Use, failed, issue, reading, store, utc
 
 NOW = utc("2024-03-10", "12:30")
@@ -23,6 +24,7 @@ PRODUCTS = ("editor", "player", None)
 
 
 async def report(database: Database, days: int = 30, product: str | None = None) -> FleetUsage:
+    project(database)
     async with reading(database) as connection:
         return await fleet_usage.report(connection, last_days(NOW, days), NOW, product)
 

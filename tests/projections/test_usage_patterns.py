@@ -14,38 +14,40 @@ import pytest
 from commands.usage_row import UsageType
 from infra.postgres import Database
 from projections import usage_patterns
-from projections.periods import last_days, recorded_since
+from projections.periods import last_days
 from projections.usage_patterns import WEEKDAYS, UsagePatterns
+from tests.support.projected import project
 from tests.support.usage import Use, failed, reading, store, utc
 
 SUNDAY = utc("2024-03-10", "12:30")
+SINCE = utc("2024-02-10")
 LICENSE = uuid4()
 MINUTE = timedelta(minutes=1)
 MICROSECOND = timedelta(microseconds=1)
 
 
 async def patterns(
-    database: Database, days: int = 30, now: datetime = SUNDAY, license_id: UUID = LICENSE, retention_days: int = 90
+    database: Database, days: int = 30, now: datetime = SUNDAY, license_id: UUID = LICENSE
 ) -> UsagePatterns:
-    kept = recorded_since(now, retention_days)
+    project(database)
     async with reading(database) as connection:
-        return await usage_patterns.of_license(connection, license_id, last_days(now, days), now, kept)
+        return await usage_patterns.of_license(connection, license_id, last_days(now, days), now)
 
 
-def sessions_of(uses: list[Use]) -> list[float]:
+def sessions_of(uses: list[Use], since: datetime) -> list[float]:
     by_device: defaultdict[str, list[datetime]] = defaultdict(list)
     for use in sorted(uses):
         by_device[use.hardware_id].append(use.at)
-    lengths = []
+    runs = []
     for moments in by_device.values():
         begun = before = moments[0]
         for at in moments[1:]:
             if at - before > 30 * MINUTE:
-                lengths.append((before - begun).total_seconds())
+                runs.append((begun, before))
                 begun = at
             before = at
-        lengths.append((before - begun).total_seconds())
-    return lengths
+        runs.append((begun, before))
+    return [(ended - max(begun, since)).total_seconds() for begun, ended in runs if ended >= since]
 
 
 def made_up(random: Random, license_id: UUID) -> Use:
@@ -63,12 +65,17 @@ def made_up(random: Random, license_id: UUID) -> Use:
 
 
 @pytest.fixture
-def month_of_use(database: Database) -> list[Use]:
-    """Some thousand rows of one licence within the last 30 days of UTC; older ones and another licence's lie beside."""
+def forty_days(database: Database) -> list[Use]:
+    """Some thousand rows of one licence, a quarter of them before the last 30 days of UTC; others' lie beside."""
     random = Random(20240310)
     rows = [made_up(random, LICENSE) for _ in range(3000)]
     store(database, rows + [made_up(random, uuid4()) for _ in range(50)])
-    return [row for row in rows if row.at >= utc("2024-02-10")]
+    return rows
+
+
+@pytest.fixture
+def month_of_use(forty_days: list[Use]) -> list[Use]:
+    return [row for row in forty_days if row.at >= SINCE]
 
 
 async def test_dimensions_count_uses_and_not_refusals(database: Database, month_of_use: list[Use]) -> None:
@@ -105,9 +112,9 @@ async def test_devices_come_with_their_first_and_last_use_the_busiest_first(
     assert [(one.uses, one.hardware_id, one.first_seen_at, one.last_seen_at) for one in found.devices] == expected
 
 
-async def test_sessions_of_many_rows(database: Database, month_of_use: list[Use]) -> None:
+async def test_sessions_of_many_rows(database: Database, forty_days: list[Use]) -> None:
     found = (await patterns(database)).sessions
-    lengths = sessions_of([row for row in month_of_use if row.reason is None])
+    lengths = sessions_of([row for row in forty_days if row.reason is None], SINCE)
     assert found.count == len(lengths)
     assert found.median_seconds == pytest.approx(median(lengths))
     assert found.mean_seconds == pytest.approx(fmean(lengths))
@@ -119,6 +126,15 @@ async def test_a_session_outlasts_a_gap_of_exactly_thirty_minutes(database: Data
     store(database, [Use(begin, LICENSE), Use(begin + 30 * MINUTE, LICENSE), Use(begin + 60 * MINUTE, LICENSE)])
     found = (await patterns(database)).sessions
     assert (found.count, found.median_seconds, found.mean_seconds, found.max_seconds) == (1, 3600, 3600, 3600)
+
+
+async def test_of_a_session_that_began_before_the_period_only_what_lies_in_it_counts(database: Database) -> None:
+    midnight = utc("2024-03-10")
+    moments = [midnight - 20 * MINUTE, midnight + 10 * MINUTE, midnight + 15 * MINUTE]
+    store(database, [*[Use(at, LICENSE) for at in moments], Use(midnight - MICROSECOND, LICENSE, "pc-2")])
+    found = (await patterns(database, days=1)).sessions
+    assert (found.count, found.max_seconds) == (1, 900)
+    assert (await patterns(database, days=2)).sessions.count == 2
 
 
 async def test_a_session_ends_with_a_longer_gap(database: Database) -> None:
@@ -198,11 +214,12 @@ async def test_the_trend_compares_the_halves_of_what_has_passed(database: Databa
     assert (found.uses_per_day_before, found.uses_per_day) == (8, 12)
 
 
-async def test_the_trend_does_not_look_at_days_that_the_log_no_longer_keeps(database: Database) -> None:
-    now = utc("2024-03-10")
-    store(database, [Use(now - timedelta(hours=hour), LICENSE) for hour in range(1, 241)])
-    assert (await patterns(database, days=300, now=now, retention_days=10)).trend.direction == "flat"
-    assert (await patterns(database, days=300, now=now, retention_days=300)).trend.direction == "up"
+async def test_the_longest_period_looks_back_a_year(database: Database) -> None:
+    first = utc("2023-03-12")
+    store(database, [Use(first, LICENSE), Use(first - MICROSECOND, LICENSE), Use(SUNDAY, LICENSE)])
+    found = await patterns(database, days=365)
+    assert (found.since, found.heartbeats, found.sessions.count) == (first, 2, 2)
+    assert found.trend.direction == "flat"
 
 
 @pytest.mark.parametrize(

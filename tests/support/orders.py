@@ -38,6 +38,9 @@ from projections.inline_views import InlineViews
 class PlainEmails:
     """Stands in for the vault: what is sealed is hashed as it is."""
 
+    def prepare(self, subject_ids: set[UUID]) -> None:
+        pass
+
     def email_hash(self, subject_id: UUID | None, email_sealed: bytes) -> bytes | None:
         """Return the SHA-256 of the ciphertext."""
         return None if subject_id is None else hashlib.sha256(email_sealed).digest()

@@ -1,0 +1,113 @@
+"""Rows of the logs as messages, batch after batch, for commands that look through them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+from uuid import UUID
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+
+from cli.output import say
+from commands.event_mapper import decoder
+from infra.postgres import Database
+from projections.projection import Log
+from workers.log_reader import UnreadableEvent, UsageWatch, ends, events_after, usage_after
+from workers.messages import Message
+
+BATCH = 1000
+
+Connection: TypeAlias = AsyncConnection[DictRow]
+
+
+class _Subject(msgspec.Struct, frozen=True):
+    subject: str | None = None
+
+
+_subject = msgspec.json.Decoder(_Subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which messages are wanted: of one of these types (shell patterns; none: all), and of this licence where given."""
+
+    types: tuple[str, ...] = ()
+    license_id: UUID | None = None
+
+    def __contains__(self, message: Message) -> bool:
+        if self.types and not any(fnmatchcase(message.type, pattern) for pattern in self.types):
+            return False
+        return self.license_id is None or _subject.decode(message.body).subject == str(self.license_id)
+
+
+@asynccontextmanager
+async def reading(database: Database, name: str) -> AsyncIterator[Connection]:
+    """Give a connection to read the logs by; `name` is what the server shows."""
+    connection = await AsyncConnection[DictRow].connect(
+        database.conninfo(f"lizenzserver-{name}"), autocommit=True, row_factory=dict_row
+    )
+    async with connection:
+        yield connection
+
+
+async def last_position(connection: Connection, log: Log) -> int:
+    """Return the position of a log's last row, 0 where there is none."""
+    if log == "events":
+        return (await ends(connection)).events
+    # What was given out may be in a transaction that is under way, so the sequence does not say it.
+    row = await (await connection.execute("SELECT coalesce(max(id), 0) AS last FROM usage")).fetchone()
+    assert row is not None
+    last: int = row["last"]
+    return last
+
+
+class LogSource:
+    """The messages of one log after a position, in order. `waiting` are those that were read and not taken yet."""
+
+    def __init__(self, connection: Connection, log: Log, after: int) -> None:
+        self.log = log
+        self.after = after
+        self.waiting: deque[Message] = deque()
+        self._connection = connection
+        self._decode = decoder()
+        self._instance: str | None = None
+        self._watch = UsageWatch()
+        self._may_have_more = True
+
+    async def fill(self) -> None:
+        """Read the next messages, if there are any. An event that can't be read is reported and passed over."""
+        while True:
+            try:
+                found = await self._read()
+            except UnreadableEvent as error:
+                say(f"{error}, and is left out: {error.__cause__}")
+                self.after = error.position
+            else:
+                break
+        self._may_have_more = bool(found)
+        if found:
+            self.after = found[-1].position
+            self.waiting.extend(found)
+
+    async def _read(self) -> Sequence[Message]:
+        instance = await self._named()
+        if instance is None:
+            return ()
+        if self.log == "events":
+            return await events_after(self._connection, self.after, BATCH, self._decode, instance)
+        if not (self._watch.may_have_news((await ends(self._connection)).usage) or self._may_have_more):
+            return ()
+        return await usage_after(self._connection, self.after, BATCH, instance)
+
+    async def _named(self) -> str | None:
+        """Return what names this installation. It gets its name with its first start, before its first row."""
+        if self._instance is None:
+            row = await (await self._connection.execute("SELECT key_fingerprint FROM service_identity")).fetchone()
+            self._instance = row["key_fingerprint"] if row is not None else None
+        return self._instance

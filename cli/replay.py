@@ -1,0 +1,90 @@
+"""Publishing rows of a log again, into one queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aio_pika.exceptions import ChannelNotFoundEntity
+
+from cli.errors import Failure
+from cli.log_messages import LogSource, Wanted, last_position, reading
+from cli.output import progress
+from infra.postgres import Database
+from projections.projection import Log
+from workers.broker import CALL_SECONDS, Broker, BrokerAway, Unroutable, bounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What to publish to which queue: rows of a log at positions `first` to `last`, both included; None: to its end."""
+
+    queue: str
+    log: Log
+    first: int
+    last: int | None
+    wanted: Wanted
+
+
+@dataclass(slots=True)
+class Sent:
+    """How far a replay has come: how many messages the broker has confirmed, and up to which position all is sent."""
+
+    count: int = 0
+    position: int = 0
+
+
+async def replay(url: str, database: Database, asked: Replay, sent: Sent) -> None:
+    """Publish, in order, and note in `sent` what was confirmed. Raises Failure where the broker or the queue fails."""
+    sent.position = asked.first - 1
+    try:
+        broker = await Broker.connect(url, "lizenzserver replay")
+        try:
+            await _check_queue(broker, asked.queue)
+            await _publish(broker, database, asked, sent)
+        finally:
+            await broker.close()
+    except Unroutable as error:
+        raise Failure(f"the queue {asked.queue} is not there any more; {resume(asked, sent)}") from error
+    except BrokerAway as error:
+        raise Failure(f"RabbitMQ: {error}; {resume(asked, sent)}") from error
+
+
+def resume(asked: Replay, sent: Sent) -> str:
+    """Say what was sent, and how to go on."""
+    if not sent.count and sent.position < asked.first:
+        return "nothing was sent"
+    return f"{_counted(sent.count)} sent; go on with --from {sent.position + 1}"
+
+
+def summary(asked: Replay, sent: Sent) -> str:
+    """Say what was sent, after the end."""
+    return f"{_counted(sent.count)} sent to {asked.queue}, up to position {sent.position} of the {asked.log} log"
+
+
+def _counted(count: int) -> str:
+    return f"{count} message{'s' if count != 1 else ''}"
+
+
+async def _check_queue(broker: Broker, queue: str) -> None:
+    try:
+        await bounded(broker.channel.declare_queue(queue, passive=True), CALL_SECONDS)
+    except BrokerAway as error:
+        if isinstance(error.__cause__, ChannelNotFoundEntity):
+            raise Failure(f"there is no queue {queue} on the broker: whoever reads it declares it") from error
+        raise
+
+
+async def _publish(broker: Broker, database: Database, asked: Replay, sent: Sent) -> None:
+    async with reading(database, "replay") as connection:
+        end = await last_position(connection, asked.log)
+        last = end if asked.last is None else min(asked.last, end)
+        source = LogSource(connection, asked.log, sent.position)
+        with progress("Replaying", max(0, last - sent.position)) as advance:
+            while sent.position < last:
+                await source.fill()
+                reached = min(source.after, last) if source.waiting else last
+                messages = [one for one in source.waiting if one.position <= last and one in asked.wanted]
+                source.waiting.clear()
+                await broker.publish(messages, exchange="", key=asked.queue)
+                advance(reached - sent.position)
+                sent.count, sent.position = sent.count + len(messages), reached

@@ -1,0 +1,118 @@
+"""The workers, put together: in the process that serves, or in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Literal, Protocol
+
+from cli.errors import Failure
+from cli.signals import StopRequest
+from commands.event_mapper import decoder
+from infra.postgres import Database
+from infra.settings import Settings
+from projections.following import MOST_USAGE_ROWS, Follower
+from projections.registry import ASYNCHRONOUS
+from workers.feed import ClockFeed, Feed, QueueFeed
+from workers.projector import Projector
+from workers.relay import Relay
+
+log = logging.getLogger(__name__)
+
+WorkerName = Literal["relay", "projector"]
+
+USAGE_ROWS_BESIDE_SERVICES = 2_000
+"""A batch in the process that serves: its transaction is short."""
+
+IDENTITY_SECONDS = 0.5
+PAUSE_SECONDS = 5.0
+"""Between a worker that failed in an unforeseen way and its next start."""
+
+
+class Worker(Protocol):
+    """Something that works until it is cancelled."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
+def _amqp_url(name: WorkerName, settings: Settings) -> str | None:
+    if settings.amqp_url is None:
+        if name == "relay":
+            raise Failure("AMQP_URL is not set: there is no broker to relay to")
+        return None
+    return settings.amqp_url.reveal()
+
+
+async def _run(name: WorkerName, settings: Settings, database: Database, *, beside_services: bool = False) -> None:
+    amqp_url = _amqp_url(name, settings)
+    instance = await _instance(database)
+    worker: Worker
+    if name == "relay":
+        assert amqp_url is not None
+        worker = Relay(partial(database.connect_async_worker, name), amqp_url, decoder(), instance)
+    else:
+        most_rows = USAGE_ROWS_BESIDE_SERVICES if beside_services else MOST_USAGE_ROWS
+        followers = [Follower(projection, decoder(), most_usage_rows=most_rows) for projection in ASYNCHRONOUS]
+        worker = Projector(partial(database.connect_worker, name), followers, _feed(amqp_url, name, instance))
+    await worker.run()
+
+
+def _feed(amqp_url: str | None, worker: str, instance: str) -> Callable[[], Feed]:
+    return ClockFeed if amqp_url is None else partial(QueueFeed, amqp_url, worker, instance)
+
+
+async def _instance(database: Database) -> str:
+    """Return the fingerprint that names this installation in messages: the first start of a service notes it."""
+    async with await database.connect_async_worker("start") as connection:
+        while True:
+            row = await (await connection.execute("SELECT key_fingerprint FROM service_identity")).fetchone()
+            if row is not None:
+                return str(row["key_fingerprint"])
+            await asyncio.sleep(IDENTITY_SECONDS)
+
+
+@asynccontextmanager
+async def running_workers(settings: Settings, database: Database) -> AsyncIterator[None]:
+    """Run all workers that the settings ask for in this process."""
+    names: list[WorkerName] = ["projector"] if settings.amqp_url is None else ["projector", "relay"]
+    tasks = [asyncio.create_task(_supervised(name, settings, database), name=name) for name in names]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def work(
+    name: WorkerName, settings: Settings, database: Database, on_ready: Callable[[], None], stop: StopRequest
+) -> None:
+    """Run one worker until a signal comes. Whatever it did not foresee ends the process.
+
+    Raises Failure where a setting that it needs is missing.
+    """
+    stopping = stop.as_event()
+    _amqp_url(name, settings)
+    working = asyncio.create_task(_run(name, settings, database), name=name)
+    waiting = asyncio.create_task(stopping.wait())
+    on_ready()
+    await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if working.done():
+        await working
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+
+
+async def _supervised(name: WorkerName, settings: Settings, database: Database) -> None:
+    while True:
+        try:
+            await _run(name, settings, database, beside_services=True)
+        except Exception:
+            log.exception("the %s failed, and starts again in %.0f s", name, PAUSE_SECONDS)
+        await asyncio.sleep(PAUSE_SECONDS)

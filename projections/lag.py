@@ -1,0 +1,68 @@
+"""How far consumers are behind the logs, who works, and what was set aside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class ConsumerState(msgspec.Struct, frozen=True, kw_only=True):
+    """One consumer; its position is None in a log that it does not follow.
+
+    `lag_seconds` is the age of the oldest row that it has not applied; 0 where there is none.
+    """
+
+    consumer: str
+    event_position: int | None
+    usage_position: int | None
+    lag_seconds: float
+    dead_letters: int
+
+
+class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that holds a worker's lease, as `host:process id`, and whether the lease still runs."""
+
+    worker: str
+    holder_name: str
+    alive: bool
+
+
+class FanOut(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it at one moment. A consumer or worker that has never run is not listed."""
+
+    consumers: list[ConsumerState]
+    workers: list[WorkerState]
+
+    def of(self, consumer: str) -> ConsumerState | None:
+        """Return one consumer's state."""
+        return next((state for state in self.consumers if state.consumer == consumer), None)
+
+    def is_alive(self, worker: str) -> bool:
+        """Tell whether a process does this worker's work."""
+        return any(state.alive for state in self.workers if state.worker == worker)
+
+
+# The usage log is a table for each day: it is searched only where its sequence says that there may be more.
+_CONSUMERS = """
+    SELECT c.consumer, c.event_position, c.usage_position,
+        extract(epoch FROM greatest(clock_timestamp() - least(
+            (SELECT (convert_from(state, 'UTF8')::jsonb ->> 'occurred_at')::timestamptz FROM licensing_events
+                WHERE notification_id > c.event_position
+                ORDER BY notification_id LIMIT 1),
+            CASE WHEN c.usage_position < ids.last_value THEN
+                (SELECT occurred_at FROM usage WHERE id > c.usage_position ORDER BY id LIMIT 1) END
+        ), interval '0'))::float AS lag_seconds,
+        (SELECT count(*) FROM dead_letters d WHERE d.consumer = c.consumer) AS dead_letters
+    FROM consumers AS c CROSS JOIN usage_id_seq AS ids
+    ORDER BY c.consumer
+"""
+_WORKERS = "SELECT worker, holder_name, expires_at > clock_timestamp() AS alive FROM leases ORDER BY worker"
+
+
+async def read(connection: Any) -> FanOut:
+    """Read the state of all consumers and workers."""
+    consumers = await connection.execute(_CONSUMERS)
+    states = [ConsumerState(**{**row, "lag_seconds": row["lag_seconds"] or 0.0}) for row in await consumers.fetchall()]
+    workers = await connection.execute(_WORKERS)
+    return FanOut(consumers=states, workers=[WorkerState(**row) for row in await workers.fetchall()])

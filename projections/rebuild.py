@@ -1,0 +1,217 @@
+"""Making a projection's tables anew from the logs, beside those that are served, and swapping or comparing them.
+
+The copies are in a schema of their own that comes first on the search path, with a position and dead letters of their
+own. So the ordinary code fills them, and a rebuild that was ended goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from psycopg import Connection
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from projections import dead_letters
+from projections.following import Decode, Follower, Positions, positions
+from projections.projection import Projection
+from projections.second_tables import LIVE, in_schema, make_like, put_in_place
+
+RETENTION_LOCK = "lizenzserver usage retention"
+"""Held shared by rebuilds: the usage log's days stay while somebody folds them."""
+
+_EVENTS_AT_ONCE = 5_000
+_USAGE_ROWS_AT_ONCE = 50_000
+
+_FIRST_DAY = """
+    SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD')) AS day
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'lizenzserver.usage'::regclass
+"""
+_ENDS = """
+    SELECT coalesce((SELECT max(notification_id) FROM licensing_events), 0) AS events,
+        coalesce((SELECT max(id) FROM usage), 0) AS usage, coalesce((SELECT min(id) FROM usage), 1) AS first
+"""
+_REACHED = """
+    UPDATE lizenzserver.consumers AS live
+    SET event_position = second.event_position, usage_position = second.usage_position, moved_at = clock_timestamp()
+    FROM consumers AS second WHERE live.consumer = second.consumer
+"""
+_LEAVE_OUT = """
+    UPDATE consumers SET event_position = greatest(event_position, %s), usage_position = greatest(usage_position, %s)
+    WHERE consumer = %s
+"""
+
+
+class RebuildUnderWay(Exception):
+    """Another process rebuilds or checks this projection. The message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many rows of the logs have been folded, and how many there are in all."""
+
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Rebuild:
+    """One projection's second set of tables.
+
+    `connection` is the owner's, and is used for nothing else. `append_lock` is the key of the advisory lock that
+    appending to the event log takes: where it is given, the tables are written in the events' own transaction, and
+    are exact at the log's end.
+    """
+
+    def __init__(
+        self, connection: Connection[Any], projection: Projection, decode: Decode, append_lock: int | None = None
+    ) -> None:
+        self._connection = connection
+        self._projection = projection
+        self._follower = Follower(projection, decode, _EVENTS_AT_ONCE, _USAGE_ROWS_AT_ONCE)
+        self._append_lock = append_lock
+        self._schema = f"lizenzserver_rebuild_{projection.name.replace('-', '_')}"
+
+    def begin(self, *, afresh: bool = False) -> bool:
+        """Make the second tables, or find those of a rebuild that was ended; tell whether it goes on from there.
+
+        Raises RebuildUnderWay.
+        """
+        locked = self._connection.execute("SELECT pg_try_advisory_lock(hashtext(%s)) AS locked", (self._schema,))
+        if not _only(locked.fetchone())["locked"]:
+            msg = f"{self._projection.name} is being rebuilt or checked by another process"
+            raise RebuildUnderWay(msg)
+        self._connection.execute("SELECT pg_advisory_lock_shared(hashtext(%s))", (RETENTION_LOCK,))
+        first_day = _only(self._connection.execute(_FIRST_DAY).fetchone())["day"]
+        goes_on = not afresh and self._begun_on() == first_day
+        if not goes_on:
+            self.drop()
+            with self._connection.transaction():
+                self._make(first_day)
+        self._use_second_tables()
+        # A server that crashes loses the last batches together with their position.
+        self._connection.execute("SET synchronous_commit TO off")
+        return goes_on
+
+    def drop(self) -> None:
+        """Remove the second tables."""
+        self._connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(self._schema)))
+
+    def fold(self, on_progress: OnProgress) -> None:
+        """Apply the logs up to where they end now. Raises what keeps a batch from being applied."""
+        more = True
+        while more:
+            steps = [self._follower.step(self._connection, log) for log in self._projection.logs]
+            more = any(step.more for step in steps)
+            on_progress(self._progress())
+
+    def swap(self) -> None:
+        """Fold the rest, and put the second tables in the place of the live ones, in one transaction.
+
+        The live consumer waits meanwhile; readers see the old tables until the commit.
+        """
+        for table in self._projection.tables:
+            self._connection.execute(SQL("ANALYZE {}").format(in_schema(self._schema, table)))
+        name = self._projection.name
+        with self._connection.transaction():
+            self._connection.execute("SET LOCAL synchronous_commit TO on")
+            if self._append_lock is not None:
+                self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._append_lock,))
+            self._live_positions(lock=True)
+            self._follower.catch_up(self._connection)
+            self._connection.execute(_REACHED)
+            self._connection.execute("DELETE FROM lizenzserver.dead_letters WHERE consumer = %s", (name,))
+            self._connection.execute("INSERT INTO lizenzserver.dead_letters SELECT * FROM dead_letters")
+            for table in self._projection.tables:
+                put_in_place(self._connection, self._schema, table)
+            self.drop()
+
+    def compare(self, on_progress: OnProgress) -> dict[str, int]:
+        """Fold the logs as far as the live tables have, and return for each table how many rows differ.
+
+        A row that is in one set of tables only counts as one. What the live consumer has set aside is left out.
+        """
+        self._fold_to(self._live_positions(), on_progress)
+        with self._connection.transaction():
+            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            self._fold_to(self._live_positions(), on_progress)
+            return {table: self._differing(table) for table in self._projection.tables}
+
+    def _make(self, first_day: date) -> None:
+        schema = Identifier(self._schema)
+        self._connection.execute(SQL("CREATE SCHEMA {}").format(schema))
+        self._connection.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(schema, Literal(first_day.isoformat())))
+        for table in ("consumers", "dead_letters", *self._projection.tables):
+            make_like(self._connection, self._schema, table)
+        if self._projection.carry_over is not None:
+            self._use_second_tables()
+            self._projection.carry_over(self._connection, first_day)
+
+    def _begun_on(self) -> date | None:
+        """Return the first day that the usage log held when the second tables were made; None if there are none."""
+        row = self._connection.execute(
+            "SELECT obj_description(to_regnamespace(%s)::oid, 'pg_namespace') AS comment", (self._schema,)
+        ).fetchone()
+        comment = _only(row)["comment"]
+        return date.fromisoformat(comment) if comment else None
+
+    def _use_second_tables(self) -> None:
+        self._connection.execute(SQL("SET search_path TO {}, {}").format(Identifier(self._schema), Identifier(LIVE)))
+
+    def _live_positions(self, *, lock: bool = False) -> Positions:
+        if self._append_lock is not None:
+            return Positions(_only(self._connection.execute(_ENDS).fetchone())["events"], 0)
+        with self._connection.transaction():
+            self._connection.execute(SQL("SET LOCAL search_path TO {}").format(Identifier(LIVE)))
+            live = positions(self._connection, self._projection, lock=lock)
+            self._use_second_tables()
+        return live
+
+    def _fold_to(self, upto: Positions, on_progress: OnProgress) -> None:
+        for log in self._projection.logs:
+            for position in (*self._set_aside(log, upto.of(log)), None):
+                end = upto.of(log) if position is None else position - 1
+                more = True
+                while more:
+                    more = self._follower.step(self._connection, log, end).more
+                    on_progress(self._progress())
+                if position is not None:
+                    left_out = (position, 0) if log == "events" else (0, position)
+                    self._connection.execute(_LEAVE_OUT, (*left_out, self._projection.name))
+
+    def _set_aside(self, log: Any, upto: int) -> list[int]:
+        after = positions(self._connection, self._projection).of(log)
+        with self._connection.transaction():
+            self._connection.execute(SQL("SET LOCAL search_path TO {}").format(Identifier(LIVE)))
+            found = dead_letters.positions(self._connection, self._projection.name, log)
+            self._use_second_tables()
+        return [position for position in found if after < position <= upto]
+
+    def _progress(self) -> Progress:
+        """Count positions: the logs' numbers have few gaps."""
+        reached = positions(self._connection, self._projection)
+        ends = _only(self._connection.execute(_ENDS).fetchone())
+        before = ends["first"] - 1
+        parts = {
+            "events": (reached.events, ends["events"]),
+            "usage": (max(0, reached.usage - before), ends["usage"] - before),
+        }
+        followed = [parts[log] for log in self._projection.logs]
+        return Progress(sum(done for done, _ in followed), sum(total for _, total in followed))
+
+    def _differing(self, table: str) -> int:
+        count: Composed = SQL(
+            "SELECT count(*) AS rows FROM ((TABLE {live} EXCEPT ALL TABLE {second})"
+            " UNION ALL (TABLE {second} EXCEPT ALL TABLE {live})) AS differing"
+        ).format(live=in_schema(LIVE, table), second=in_schema(self._schema, table))
+        rows: int = _only(self._connection.execute(count).fetchone())["rows"]
+        return rows
+
+
+def _only(row: dict[str, Any] | None) -> dict[str, Any]:
+    assert row is not None
+    return row

@@ -1,0 +1,197 @@
+"""What compose.yaml starts works together: a licence goes through it, and it ends when it is asked to.
+
+PostgreSQL and RabbitMQ are real, with the logins that the stack's own files make, passwords checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pika
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg.conninfo import make_conninfo
+from yarl import URL
+
+from infra.embedded_postgres import EmbeddedPostgres
+from tests.compose.files import BROKER_SETTINGS, ROLES, ROOT, services
+from tests.compose.stack import PORTS, Stack
+from tests.support.client import Client, Secrets, eventually
+from tests.support.rabbit import Rabbit, VirtualHost
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HEALTHY_SECONDS = 90
+DATABASE = str(services()["postgres"]["environment"]["POSTGRES_DB"])
+QUEUE = "analysts"
+
+
+@pytest.fixture(scope="module")
+def postgres(secrets: Path) -> Iterator[EmbeddedPostgres]:
+    """Give a server as the container is after its first start: roles.sql was run by the superuser."""
+    with TemporaryDirectory(prefix="lizenzserver-compose-") as folder:
+        server = EmbeddedPostgres(Path(folder))
+        server.start()
+        try:
+            with psycopg.connect(server.url(), autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+                _ask_for_passwords(connection)
+            with psycopg.connect(server.url(dbname=DATABASE), autocommit=True) as connection:
+                connection.execute(ROLES.read_text("utf-8").replace("/run/secrets", str(secrets)))
+            yield server
+        finally:
+            server.stop()
+
+
+def _ask_for_passwords(connection: psycopg.Connection[Any]) -> None:
+    """Let the superuser in as before, and others by password only, as the image does on the network."""
+    path = Path(connection.execute("SHOW hba_file").fetchone()[0])  # type: ignore[index]
+    path.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+    connection.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture(scope="module")
+def rabbit(secrets: Path) -> Iterator[Rabbit]:
+    """Give a broker with the settings and the one user of the stack."""
+    broker = Rabbit()
+    broker.url = (secrets / "amqp_url").read_text("utf-8").strip().replace("rabbitmq:5672", f"127.0.0.1:{broker.port}")
+    parts = (BROKER_SETTINGS, secrets / "rabbitmq_user")
+    (Path(broker._folder.name) / "rabbitmq.conf").write_text("".join(part.read_text("utf-8") for part in parts))
+    with broker:
+        yield broker
+
+
+@dataclass(frozen=True)
+class Running:
+    stack: Stack
+    clients: dict[str, Client]
+    rabbit: Rabbit
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(
+    postgres: EmbeddedPostgres, rabbit: Rabbit, secrets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Running]:
+    """Give the stack, with every health check passed."""
+    socket = psycopg.conninfo.conninfo_to_dict(postgres.url())
+    hosts = {
+        f"@postgres:5432/{DATABASE}": f"@/{DATABASE}?host={quote(str(socket['host']), safe='')}&port={socket['port']}",
+        "rabbitmq:5672": f"127.0.0.1:{rabbit.port}",
+    }
+    async with Stack(tmp_path_factory.mktemp("stack"), secrets, hosts) as stack, aiohttp.ClientSession() as session:
+        await asyncio.gather(*(eventually(lambda n=name: stack.is_healthy(n), HEALTHY_SECONDS) for name in stack.names))
+        given = Secrets(**{name: (secrets / name).read_text("utf-8").strip() for name in Secrets.__dataclass_fields__})
+        yield Running(stack, {name: Client(session, stack.base(name), given) for name in PORTS}, rabbit)
+
+
+async def test_a_licence_goes_through_all_of_it(running: Running) -> None:
+    clients = running.clients
+    broker = VirtualHost(running.rabbit.url)
+    broker.new_queue(QUEUE)
+    api_key = (await clients["auth"].new_api_key())["api_key"]
+    for client in clients.values():
+        client.api_key = api_key
+
+    license = await clients["admin"].new_license(email="zoe@example.org")
+    assert (await clients["license"].activate(license, "pc")).status == 201
+    for _ in range(3):
+        assert (await clients["license"].validate(license, "pc"))["valid"] is True
+    tokens = await clients["auth"].tokens(license, "pc")
+    beat = await clients["license"].bearer("/api/v1/license/heartbeat", tokens["access_token"], {})
+    assert beat.status == 200
+
+    await _patterns_show(clients["analytics"], license["license_id"])
+    statistics = await clients["admin"].admin("GET", "/statistics")
+    assert statistics.status == 200
+
+    messages = await _messages(broker, {"license.issued", "license.activated", "device.heartbeat"})
+    assert [message["type"] for message in messages].count("license.validated") == 3
+    mine = [message for message in messages if message.get("subject") == license["license_id"]]
+    assert {message["type"] for message in mine} >= {"license.issued", "license.activated", "license.validated"}
+    assert license["license_key"] not in json.dumps(messages)
+    assert "zoe@example.org" not in json.dumps(messages)
+
+
+async def test_services_may_not_change_the_past_nor_the_schema(
+    running: Running, postgres: EmbeddedPostgres, secrets: Path
+) -> None:
+    password = (secrets / "postgres_service_password").read_text("utf-8").strip()
+    login = make_conninfo(postgres.url(dbname=DATABASE), user="lizenzserver", password=password)
+    with psycopg.connect(login, autocommit=True) as connection:
+        for forbidden in (
+            "DELETE FROM lizenzserver.licensing_events",
+            "CREATE TABLE lizenzserver.mine (id integer)",
+            "CREATE TABLE public.mine (id integer)",
+            "CREATE ROLE other",
+            "SET ROLE lizenzserver_owner",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden)
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(login, password="wrong")
+
+
+async def test_analysts_may_read_and_publish_nothing(running: Running) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    commands = [shlex.split(line) for line in re.findall(r"exec rabbitmq rabbitmqctl (.+)", page)]
+    for command in commands:
+        running.rabbit.control(*command)
+    (_, user, password), _ = commands
+    url = URL(running.rabbit.url).with_user(user).with_password(password)
+    broker = VirtualHost(str(url))
+    broker.new_queue("ana.events")
+    for forbidden in (
+        lambda channel: channel.basic_consume("lizenzserver.projector", print),
+        lambda channel: channel.queue_declare("mine"),
+        lambda channel: channel.queue_delete("lizenzserver.projector"),
+        lambda channel: channel.basic_publish("licenses.events", "license.issued", b"{}"),
+    ):
+        with broker.channel() as channel, pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
+            channel.confirm_delivery()
+            forbidden(channel)
+
+
+async def test_it_ends_when_it_is_asked_to_and_has_said_no_secret(running: Running, secrets: Path) -> None:
+    stack = running.stack
+    assert await stack.stop() == dict.fromkeys(stack.names, 0)
+    said = "".join(stack.printed(name) for name in stack.names)
+    assert [secret for secret in _kept(secrets) if secret in said] == []
+    assert [stack.written(name) for name in stack.names] == [[]] * len(stack.names)
+
+
+def _kept(secrets: Path) -> list[str]:
+    return [path.read_text("utf-8").strip() for path in secrets.iterdir()]
+
+
+async def _patterns_show(analytics: Client, license_id: str) -> None:
+    path = f"/api/v1/analytics/licenses/{license_id}/patterns?days=7"
+
+    async def counted() -> bool:
+        reply = await analytics.request("GET", path, x_api_key=analytics.api_key)
+        assert reply.status == 200, reply
+        return (reply["validations"], reply["heartbeats"], reply["unique_devices"]) == (3, 1, 1)
+
+    await eventually(counted, 30)
+
+
+async def _messages(broker: VirtualHost, awaited: set[str]) -> list[dict[str, Any]]:
+    """Take messages from the queue until those of all these types have come."""
+    found: list[dict[str, Any]] = []
+
+    async def all_came() -> bool:
+        found.extend(taken.body for taken in await asyncio.to_thread(broker.take, QUEUE))
+        return awaited <= {message["type"] for message in found}
+
+    await eventually(all_came, 30)
+    return found

@@ -1,0 +1,212 @@
+"""A RabbitMQ server that a test owns: private ports, a temporary folder; it may be killed, frozen and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Self
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+COMMAND_SECONDS = 65
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """A name space of a server, seen with a client that is not ours. `url` is its address."""
+
+    url: str
+
+    @contextmanager
+    def channel(self) -> Iterator[BlockingChannel]:
+        """Give a channel on a connection of its own."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.url))
+        try:
+            yield connection.channel()
+        finally:
+            if connection.is_open:
+                connection.close()
+
+    def new_queue(self, name: str, exchange: str = "licenses.events", key: str = "#") -> None:
+        """Make a quorum queue of an analyst's."""
+        with self.channel() as channel:
+            channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+            channel.queue_bind(name, exchange, key)
+
+    def take(self, queue: str) -> list[Taken]:
+        """Take all messages from a queue, in order."""
+        found: list[Taken] = []
+        with self.channel() as channel:
+            channel.basic_qos(prefetch_count=1000)
+            # The generator ends after a second without a message; a quorum queue may take a moment to begin.
+            for method, properties, body in channel.consume(queue, inactivity_timeout=1.0):
+                if method is None or properties is None or body is None:
+                    break
+                found.append(Taken(str(method.routing_key), properties, json.loads(body)))
+                if len(found) % 500 == 0:
+                    channel.basic_ack(method.delivery_tag or 0, multiple=True)
+            channel.basic_ack(0, multiple=True)
+            channel.cancel()
+        return found
+
+    def size(self, queue: str) -> int:
+        """Return how many messages of a queue are ready to be delivered."""
+        with self.channel() as channel:
+            declared = channel.queue_declare(queue, passive=True)
+            return int(declared.method.message_count or 0)
+
+
+class Taken(NamedTuple):
+    """A message that was taken from a queue."""
+
+    key: str
+    properties: pika.BasicProperties
+    event: dict[str, Any]
+
+
+class Rabbit:
+    """A server on this machine. Usable within `with`."""
+
+    def __init__(self) -> None:
+        program = shutil.which("rabbitmq-server")
+        if program is None:
+            raise RuntimeError("rabbitmq-server is not installed; tests/install-tools.sh does that")
+        # The scripts on the path may switch the user; those beside them do as they are told.
+        scripts = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"))
+        self._scripts = scripts[-1] if scripts else Path(program).parent
+        self._folder = TemporaryDirectory(prefix="lizenzserver-rabbit-")
+        self._path = Path(self._folder.name)
+        self.port, self._dist_port, self._epmd_port = _free_ports(3)
+        self._numbers = count(1)
+        self._node = f"lizenz{self.port}@localhost"
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._script: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        # An Erlang port mapper of its own: the usual one would be shared, and would stay behind.
+        self._epmd = subprocess.Popen(
+            [shutil.which("epmd") or "epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        if self._epmd is not None:
+            self._epmd.kill()
+            self._epmd.wait()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Start the server on its folder and return when it takes connections."""
+        self._pid_file.unlink(missing_ok=True)
+        with (self._path / "output").open("ab") as output:
+            self._script = subprocess.Popen(
+                [str(self._scripts / "rabbitmq-server")],
+                env=self._environ(),
+                cwd=self._path,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            self.control("wait", "--timeout", str(START_SECONDS), str(self._pid_file))
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError(f"RabbitMQ did not start: {self.output()[-2000:]}") from error
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        if self._script is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self._script.pid, signal.SIGKILL)
+        self._script.wait(STOP_SECONDS)
+        self._script = None
+
+    def freeze(self) -> None:
+        """Stop the server's processes where they are. Its connections stay open."""
+        assert self._script is not None
+        os.killpg(self._script.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        assert self._script is not None
+        os.killpg(self._script.pid, signal.SIGCONT)
+
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl and return what it prints."""
+        return self._run("rabbitmqctl", *arguments)
+
+    def new_host(self) -> VirtualHost:
+        """Make a virtual host of its own for one test."""
+        name = f"test{next(self._numbers)}"
+        self.control("add_vhost", name)
+        self.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        return VirtualHost(f"amqp://guest:guest@127.0.0.1:{self.port}/{name}")
+
+    def output(self) -> str:
+        """Return what the server has printed."""
+        return (self._path / "output").read_text(errors="replace")
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._path / "pid"
+
+    def _run(self, script: str, *arguments: str) -> str:
+        command = [str(self._scripts / script), *arguments]
+        done = subprocess.run(
+            command, env=self._environ(), cwd=self._path, check=True, capture_output=True, timeout=COMMAND_SECONDS
+        )
+        return done.stdout.decode()
+
+    def _environ(self) -> dict[str, str]:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
+        paths = {
+            "HOME": "",
+            "RABBITMQ_MNESIA_BASE": "mnesia",
+            "RABBITMQ_LOG_BASE": "log",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": "plugins",
+            "RABBITMQ_PID_FILE": "pid",
+            "RABBITMQ_CONFIG_FILE": "rabbitmq",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": "advanced",
+            "RABBITMQ_CONF_ENV_FILE": "environment",
+        }
+        return {
+            **plain,
+            **{name: str(self._path / path) for name, path in paths.items()},
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+        }
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
