@@ -70,6 +70,7 @@ def _opened(name: str) -> Iterator[Rebuild]:
     from commands.recorder import EVENTS_LOCK
     from projections.inline_views import InlineViews
     from projections.projection import Projection
+    from projections.reading import ReadAhead
     from projections.rebuild import Rebuild
     from projections.registry import ASYNCHRONOUS
 
@@ -77,15 +78,20 @@ def _opened(name: str) -> Iterator[Rebuild]:
     asynchronous = next((known for known in ASYNCHRONOUS if known.name == name), None)
     if asynchronous is None and name != "licenses":
         raise Failure(f"there is no projection {name}: choose from licenses, {', '.join(x.name for x in ASYNCHRONOUS)}")
-    with opened_for_command(settings) as database, database.connect_owner() as connection:
+    with (
+        opened_for_command(settings) as database,
+        database.connect_owner() as connection,
+        database.connect_worker("read-ahead") as reading,
+        ReadAhead(reading, decoder()) as read_events,
+    ):
         if asynchronous is not None:
-            yield Rebuild(connection, asynchronous, decoder())
+            yield Rebuild(connection, asynchronous, decoder(), read_events=read_events)
             return
         core = compose_core(settings, database)
         try:
             views = InlineViews(core.emails)
             inline = Projection(name="licenses", tables=InlineViews.TABLES, apply_events=views.apply)
-            yield Rebuild(connection, inline, decoder(), append_lock=EVENTS_LOCK)
+            yield Rebuild(connection, inline, decoder(), EVENTS_LOCK, read_events)
         finally:
             core.application.close()
 

@@ -7,7 +7,6 @@ that one is tried a few times and then set aside, and the others go on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +16,9 @@ from psycopg import Connection
 from domain.facts import Recorded
 from projections import dead_letters
 from projections.projection import Log, Projection
+from projections.reading import Decode, Events, ReadEvents, reader
 
 log_ = logging.getLogger(__name__)
-
-Decode = Callable[[dict[str, Any]], Recorded]
-"""Turns a row of the event log into an event."""
 
 MOST_EVENTS = 1000
 MOST_USAGE_ROWS = 20_000
@@ -37,10 +34,6 @@ _MOVE = {
     "events": "UPDATE consumers SET event_position = %s, moved_at = clock_timestamp() WHERE consumer = %s",
     "usage": "UPDATE consumers SET usage_position = %s, moved_at = clock_timestamp() WHERE consumer = %s",
 }
-_EVENTS = """
-    SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events
-    WHERE notification_id > %s ORDER BY notification_id LIMIT %s
-"""
 _USAGE = """
     SELECT count(*) AS size, max(id) AS last
     FROM (SELECT id FROM usage WHERE id > %s ORDER BY id LIMIT %s) AS next
@@ -73,7 +66,7 @@ class _Batch:
     after: int
     size: int
     last: int
-    rows: list[dict[str, Any]]
+    events: Events
 
 
 class _SingleFailed(Exception):
@@ -112,9 +105,10 @@ class Follower:
         decode: Decode,
         most_events: int = MOST_EVENTS,
         most_usage_rows: int = MOST_USAGE_ROWS,
+        read_events: ReadEvents | None = None,
     ) -> None:
         self.projection = projection
-        self._decode = decode
+        self._read_events = read_events or reader(decode)
         self._most: dict[Log, int] = {"events": most_events, "usage": most_usage_rows}
         self._limit = dict(self._most)
         self._failing: tuple[Log, int, int] | None = None
@@ -175,10 +169,10 @@ class Follower:
 
     def _read(self, connection: Connection[Any], log: Log, after: int, limit: int, upto: int | None) -> _Batch:
         if log == "events":
-            rows = connection.execute(_EVENTS, (after, limit)).fetchall()
+            events = self._read_events(connection, after, limit)
             if upto is not None:
-                rows = [row for row in rows if row["notification_id"] <= upto]
-            return _Batch(after, len(rows), rows[-1]["notification_id"] if rows else after, rows)
+                events = [(position, event) for position, event in events if position <= upto]
+            return _Batch(after, len(events), events[-1][0] if events else after, events)
         found = connection.execute(_USAGE, (after, limit)).fetchone()
         assert found is not None
         if upto is not None and found["last"] is not None and found["last"] > upto:
@@ -191,8 +185,7 @@ class Follower:
     def _apply(self, connection: Connection[Any], log: Log, batch: _Batch) -> None:
         if log == "events":
             assert self.projection.apply_events is not None
-            events = [(row["notification_id"], self._decode(row)) for row in batch.rows]
-            self.projection.apply_events(connection, events)
+            self.projection.apply_events(connection, [_readable(position, event) for position, event in batch.events])
         else:
             assert self.projection.apply_usage is not None
             self.projection.apply_usage(connection, batch.after, batch.last)
@@ -210,6 +203,12 @@ class Follower:
                 connection.execute(_MOVE[log], (failed.position, name))
                 log_.error("%s set %s position %d aside: %s", name, log, failed.position, reason)
         return Step(1, failed.position, more=True)
+
+
+def _readable(position: int, event: Recorded | Exception) -> tuple[int, Recorded]:
+    if isinstance(event, Exception):
+        raise event
+    return position, event
 
 
 def _one_line(failed: _SingleFailed) -> str:

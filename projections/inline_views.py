@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString, Protocol
 from uuid import UUID
 
-from msgspec import UNSET
+from msgspec import UNSET, json
 from psycopg import Connection
-from psycopg.sql import SQL, Composable, Identifier, Placeholder
+from psycopg.sql import SQL, Composed, Identifier
 
 from domain.facts import (
     ApiKeyCreated,
@@ -30,6 +32,9 @@ from domain.facts import (
 )
 from domain.identifiers import device_digest
 
+DeviceKey = tuple[UUID, bytes]
+"""A licence and the digest of a device's id."""
+
 
 class EmailHashes(Protocol):
     """Opens a sealed e-mail and gives its lookup hash; None where the subject was erased."""
@@ -41,10 +46,19 @@ class EmailHashes(Protocol):
         """Return the lookup hash of a sealed e-mail."""
 
 
+# Features travel as JSON: arrays of arrays must all be of one length.
 _ISSUE = """
     INSERT INTO licenses (license_id, position, key_digest, key_sealed, subject_id, customer_id_sealed, email_sealed,
         metadata_sealed, email_hash, product, edition, max_devices, features, is_test, floating, created_at, expires_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    SELECT license_id, position, key_digest, key_sealed, subject_id, customer_id_sealed, email_sealed, metadata_sealed,
+        email_hash, product, edition, max_devices, ARRAY(SELECT jsonb_array_elements_text(features::jsonb)), is_test,
+        floating, created_at, expires_at
+    FROM unnest(%b::uuid[], %b::bigint[], %b::bytea[], %b::bytea[], %b::uuid[], %s::bytea[], %s::bytea[], %s::bytea[],
+        %s::bytea[], %s::text[], %s::text[], %b::int[], %s::text[], %b::bool[], %b::bool[], %b::timestamptz[],
+        %s::timestamptz[])
+        AS new (license_id, position, key_digest, key_sealed, subject_id, customer_id_sealed, email_sealed,
+            metadata_sealed, email_hash, product, edition, max_devices, features, is_test, floating, created_at,
+            expires_at)
 """
 
 _COUNT_SEATS = """
@@ -54,20 +68,44 @@ _COUNT_SEATS = """
 """
 
 _PUT_DEVICES = """
-    INSERT INTO devices (license_id, device_digest, hardware_id, activation_id, is_active, activated_at,
+    INSERT INTO devices (license_id, device_digest, hardware_id, activation_id, is_active, activated_at, deactivated_at,
         device_name_sealed, os_info_sealed)
-    SELECT license_id, device_digest, hardware_id, activation_id, true, activated_at, device_name_sealed, os_info_sealed
-    FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::uuid[], %b::timestamptz[], %s::bytea[], %s::bytea[])
-        AS new (license_id, device_digest, hardware_id, activation_id, activated_at, device_name_sealed, os_info_sealed)
+    SELECT license_id, device_digest, hardware_id, activation_id, deactivated_at IS NULL, activated_at, deactivated_at,
+        device_name_sealed, os_info_sealed
+    FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::uuid[], %b::timestamptz[], %s::timestamptz[], %s::bytea[],
+        %s::bytea[])
+        AS new (license_id, device_digest, hardware_id, activation_id, activated_at, deactivated_at, device_name_sealed,
+            os_info_sealed)
     ON CONFLICT (license_id, device_digest) DO UPDATE SET
-        activation_id = excluded.activation_id, is_active = true, activated_at = excluded.activated_at,
-        deactivated_at = NULL, device_name_sealed = excluded.device_name_sealed,
+        activation_id = excluded.activation_id, is_active = excluded.is_active, activated_at = excluded.activated_at,
+        deactivated_at = excluded.deactivated_at, device_name_sealed = excluded.device_name_sealed,
         os_info_sealed = excluded.os_info_sealed
 """
 
-_END_DEVICE = "UPDATE devices SET is_active = false, deactivated_at = %s WHERE license_id = %s AND device_digest = %s"
+_END_DEVICES = """
+    UPDATE devices SET is_active = false, deactivated_at = ended.at
+    FROM unnest(%b::uuid[], %b::bytea[], %b::timestamptz[]) AS ended (license_id, device_digest, at)
+    WHERE devices.license_id = ended.license_id AND devices.device_digest = ended.device_digest
+"""
 
-_RENAME_DEVICE = "UPDATE devices SET device_name_sealed = %s WHERE license_id = %s AND device_digest = %s"
+_RENAME_DEVICES = """
+    UPDATE devices SET device_name_sealed = renamed.name_sealed
+    FROM unnest(%b::uuid[], %b::bytea[], %b::bytea[]) AS renamed (license_id, device_digest, name_sealed)
+    WHERE devices.license_id = renamed.license_id AND devices.device_digest = renamed.device_digest
+"""
+
+_TYPES: dict[str, LiteralString] = {
+    "max_devices": "int",
+    "product": "text",
+    "edition": "text",
+    "expires_at": "timestamptz",
+    "floating": "bool",
+    "features": "text",
+    "metadata_sealed": "bytea",
+    "email_sealed": "bytea",
+    "email_hash": "bytea",
+}
+"""Of the columns that an update may change; features as JSON."""
 
 _DEACTIVATE = "UPDATE licenses SET is_active = false, epoch = epoch + 1 WHERE license_id = %s"
 
@@ -99,15 +137,30 @@ class InlineViews:
         run.flush()
 
 
+@dataclass(slots=True)
+class _Device:
+    """A device that took its seat within the batch, as the batch leaves it."""
+
+    hardware_id: str
+    activation_id: UUID
+    activated_at: datetime
+    deactivated_at: datetime | None
+    name_sealed: bytes | None
+    os_info_sealed: bytes | None
+
+
 class _Run:
-    """One pass over a batch: new licences and activations gather, and are written before what could depend on them."""
+    """One pass over a batch: what it does to licences and devices gathers in memory, and is written at its end."""
 
     def __init__(self, connection: Connection[Any], emails: EmailHashes) -> None:
         self._connection = connection
         self._emails = emails
         self._issued: list[tuple[Any, ...]] = []
+        self._updated: defaultdict[UUID, dict[str, Any]] = defaultdict(dict)
         self._seats: defaultdict[UUID, int] = defaultdict(int)
-        self._activated: dict[tuple[UUID, bytes], tuple[Any, ...]] = {}
+        self._activated: dict[DeviceKey, _Device] = {}
+        self._ended: dict[DeviceKey, datetime] = {}
+        self._renamed: dict[DeviceKey, bytes] = {}
 
     def add(self, position: int, event: Recorded) -> None:  # noqa: C901 - one case a fact
         license_id = event.originator_id
@@ -122,60 +175,79 @@ class _Run:
                 self._end(event, source)
                 self._activate(event, target, {})
             case DeviceRenamed(hardware_id=hardware_id, sealed=sealed):
-                self._flush_devices()
-                row = (sealed["device_name"], license_id, device_digest(hardware_id))
-                self._connection.execute(_RENAME_DEVICE, row)
+                self._rename((license_id, device_digest(hardware_id)), sealed["device_name"])
             case LicenseIssued() as fact:
                 self._issue(position, event, fact)
             case LicenseUpdated() as fact:
                 self._update(event, fact)
             case LicenseDeactivated():
-                self._flush_licenses()
-                self._connection.execute(_DEACTIVATE, (license_id,))
+                self._change_license(_DEACTIVATE, license_id)
             case LicenseReactivated():
-                self._flush_licenses()
-                self._connection.execute(_REACTIVATE, (license_id,))
+                self._change_license(_REACTIVATE, license_id)
             case ApiKeyCreated() as fact:
                 self._create_api_key(position, event, fact)
             case ApiKeyRevoked():
-                self._connection.execute(_REVOKE_API_KEY, (event.occurred_at, license_id))
+                self._connection.execute(_REVOKE_API_KEY, (event.occurred_at, event.originator_id))
 
     def flush(self) -> None:
         self._flush_licenses()
-        self._flush_devices()
+        self._flush_updates()
+        if self._activated:
+            rows = [
+                (
+                    *key,
+                    d.hardware_id,
+                    d.activation_id,
+                    d.activated_at,
+                    d.deactivated_at,
+                    d.name_sealed,
+                    d.os_info_sealed,
+                )
+                for key, d in self._activated.items()
+            ]
+            self._connection.execute(_PUT_DEVICES, _columns(rows))
+        if self._ended:
+            self._connection.execute(_END_DEVICES, _columns([(*key, at) for key, at in self._ended.items()]))
+        if self._renamed:
+            self._connection.execute(_RENAME_DEVICES, _columns([(*key, name) for key, name in self._renamed.items()]))
         if changed := {license_id: seats for license_id, seats in self._seats.items() if seats}:
             self._connection.execute(_COUNT_SEATS, (list(changed), list(changed.values())))
 
     def _activate(self, event: Recorded, hardware_id: str, sealed: dict[str, bytes]) -> None:
-        digest = device_digest(hardware_id)
-        self._activated[event.originator_id, digest] = (
-            event.originator_id,
-            digest,
-            hardware_id,
-            event.event_id,
-            event.occurred_at,
-            sealed.get("device_name"),
-            sealed.get("os_info"),
+        key = event.originator_id, device_digest(hardware_id)
+        # What came before within the batch is overwritten.
+        self._ended.pop(key, None)
+        self._renamed.pop(key, None)
+        self._activated[key] = _Device(
+            hardware_id=hardware_id,
+            activation_id=event.event_id,
+            activated_at=event.occurred_at,
+            deactivated_at=None,
+            name_sealed=sealed.get("device_name"),
+            os_info_sealed=sealed.get("os_info"),
         )
 
     def _end(self, event: Recorded, hardware_id: str) -> None:
-        self._flush_devices()
-        row = (event.occurred_at, event.originator_id, device_digest(hardware_id))
-        self._connection.execute(_END_DEVICE, row)
+        key = event.originator_id, device_digest(hardware_id)
+        if key in self._activated:
+            self._activated[key].deactivated_at = event.occurred_at
+        else:
+            self._ended[key] = event.occurred_at
 
-    def _flush_devices(self) -> None:
-        if self._activated:
-            columns = [list(column) for column in zip(*self._activated.values(), strict=True)]
-            self._connection.execute(_PUT_DEVICES, columns)
-            self._activated.clear()
+    def _rename(self, key: DeviceKey, name_sealed: bytes) -> None:
+        if key in self._activated:
+            self._activated[key].name_sealed = name_sealed
+        else:
+            self._renamed[key] = name_sealed
 
     def _flush_licenses(self) -> None:
-        if len(self._issued) == 1:
-            self._connection.execute(_ISSUE, self._issued[0])
-        elif self._issued:
-            with self._connection.cursor() as cursor:
-                cursor.executemany(_ISSUE, self._issued)
-        self._issued.clear()
+        if self._issued:
+            self._connection.execute(_ISSUE, _columns(self._issued))
+            self._issued.clear()
+
+    def _change_license(self, statement: str, license_id: UUID) -> None:
+        self._flush_licenses()
+        self._connection.execute(statement, (license_id,))
 
     def _issue(self, position: int, event: Recorded, fact: LicenseIssued) -> None:
         email_sealed = fact.sealed.get("email")
@@ -192,7 +264,7 @@ class _Run:
             fact.product,
             fact.edition,
             fact.max_devices,
-            list(fact.features),
+            json.encode(fact.features).decode(),
             fact.is_test,
             fact.floating,
             event.occurred_at,
@@ -204,18 +276,23 @@ class _Run:
         names = ("max_devices", "product", "edition", "expires_at", "floating")
         changed = {name: value for name in names if (value := getattr(fact, name)) is not UNSET}
         if fact.features is not UNSET:
-            changed["features"] = list(fact.features)
+            changed["features"] = json.encode(fact.features).decode()
         if "metadata" in fact.sealed:
             changed["metadata_sealed"] = fact.sealed["metadata"]
         if "email" in fact.sealed:
             changed["email_sealed"] = fact.sealed["email"]
             changed["email_hash"] = self._emails.email_hash(event.subject_id, fact.sealed["email"])
-        if not changed:
-            return
-        self._flush_licenses()
-        assignments: list[Composable] = [SQL("{} = {}").format(Identifier(name), Placeholder(name)) for name in changed]
-        statement = SQL("UPDATE licenses SET {} WHERE license_id = %(license_id)s").format(SQL(", ").join(assignments))
-        self._connection.execute(statement, {**changed, "license_id": event.originator_id})
+        if changed:
+            self._updated[event.originator_id].update(changed)
+
+    def _flush_updates(self) -> None:
+        """Change the licences' terms, with one statement for all those of which the same terms change."""
+        alike: defaultdict[tuple[str, ...], list[tuple[Any, ...]]] = defaultdict(list)
+        for license_id, changed in self._updated.items():
+            names = tuple(sorted(changed))
+            alike[names].append((license_id, *(changed[name] for name in names)))
+        for names, rows in alike.items():
+            self._connection.execute(_update_statement(names), _columns(rows))
 
     def _create_api_key(self, position: int, event: Recorded, fact: ApiKeyCreated) -> None:
         row = (
@@ -231,3 +308,20 @@ class _Run:
             fact.expires_at,
         )
         self._connection.execute(_CREATE_API_KEY, row)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _update_statement(names: Sequence[str]) -> Composed:
+    assignments = [
+        SQL("features = ARRAY(SELECT jsonb_array_elements_text(new.features::jsonb))")
+        if name == "features"
+        else SQL("{0} = new.{0}").format(Identifier(name))
+        for name in names
+    ]
+    arrays = [SQL("%s::uuid[]"), *(SQL("%s::") + SQL(_TYPES[name]) + SQL("[]") for name in names)]
+    return SQL(
+        "UPDATE licenses SET {} FROM unnest({}) AS new (license_id, {}) WHERE licenses.license_id = new.license_id"
+    ).format(SQL(", ").join(assignments), SQL(", ").join(arrays), SQL(", ").join(Identifier(name) for name in names))

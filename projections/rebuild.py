@@ -15,8 +15,9 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from projections import dead_letters
-from projections.following import Decode, Follower, Positions, positions
+from projections.following import Follower, Positions, positions
 from projections.projection import Projection
+from projections.reading import Decode, ReadEvents
 from projections.second_tables import LIVE, in_schema, make_like, put_in_place
 
 RETENTION_LOCK = "lizenzserver usage retention"
@@ -64,15 +65,21 @@ class Rebuild:
 
     `connection` is the owner's, and is used for nothing else. `append_lock` is the key of the advisory lock that
     appending to the event log takes: where it is given, the tables are written in the events' own transaction, and
-    are exact at the log's end.
+    are exact at the log's end. `read_events` serves the long fold before the end.
     """
 
     def __init__(
-        self, connection: Connection[Any], projection: Projection, decode: Decode, append_lock: int | None = None
+        self,
+        connection: Connection[Any],
+        projection: Projection,
+        decode: Decode,
+        append_lock: int | None = None,
+        read_events: ReadEvents | None = None,
     ) -> None:
         self._connection = connection
         self._projection = projection
         self._follower = Follower(projection, decode, _EVENTS_AT_ONCE, _USAGE_ROWS_AT_ONCE)
+        self._bulk = Follower(projection, decode, _EVENTS_AT_ONCE, _USAGE_ROWS_AT_ONCE, read_events)
         self._append_lock = append_lock
         self._schema = f"lizenzserver_rebuild_{projection.name.replace('-', '_')}"
 
@@ -105,7 +112,7 @@ class Rebuild:
         """Apply the logs up to where they end now. Raises what keeps a batch from being applied."""
         more = True
         while more:
-            steps = [self._follower.step(self._connection, log) for log in self._projection.logs]
+            steps = [self._bulk.step(self._connection, log) for log in self._projection.logs]
             more = any(step.more for step in steps)
             on_progress(self._progress())
 
@@ -135,10 +142,10 @@ class Rebuild:
 
         A row that is in one set of tables only counts as one. What the live consumer has set aside is left out.
         """
-        self._fold_to(self._live_positions(), on_progress)
+        self._fold_to(self._bulk, self._live_positions(), on_progress)
         with self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            self._fold_to(self._live_positions(), on_progress)
+            self._fold_to(self._follower, self._live_positions(), on_progress)
             return {table: self._differing(table) for table in self._projection.tables}
 
     def _make(self, first_day: date) -> None:
@@ -171,13 +178,13 @@ class Rebuild:
             self._use_second_tables()
         return live
 
-    def _fold_to(self, upto: Positions, on_progress: OnProgress) -> None:
+    def _fold_to(self, follower: Follower, upto: Positions, on_progress: OnProgress) -> None:
         for log in self._projection.logs:
             for position in (*self._set_aside(log, upto.of(log)), None):
                 end = upto.of(log) if position is None else position - 1
                 more = True
                 while more:
-                    more = self._follower.step(self._connection, log, end).more
+                    more = follower.step(self._connection, log, end).more
                     on_progress(self._progress())
                 if position is not None:
                     left_out = (position, 0) if log == "events" else (0, position)

@@ -23,6 +23,10 @@ PRIVATE_FIELDS = frozenset({"sealed", "key_sealed", "key_digest", "name_tag"})
 
 _LARGEST_POSITION = 2**63 - 1
 
+# In Python `$` would also match before a line feed at the end.
+_SEQUENCE = r"^[0-9]{19}\Z"
+_SOURCE = r"^/lizenzserver/[^/]+/(events|usage)\Z"
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """What is published of one row. `type` is the routing key, `position` the row's number in its log."""
@@ -54,7 +58,7 @@ class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     type: Annotated[str, Meta(min_length=1, max_length=255)]
     time: str
     datacontenttype: Literal["application/json"]
-    sequence: Annotated[str, Meta(pattern="^[0-9]{19}$")]
+    sequence: Annotated[str, Meta(pattern=_SEQUENCE)]
     data: dict[str, Any]
     subject: str | UnsetType = UNSET
 
@@ -62,11 +66,11 @@ class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class _Read(msgspec.Struct, frozen=True):
     specversion: Literal["1.0"]
     id: UUID
-    source: Annotated[str, Meta(pattern="^/lizenzserver/[^/]+/(events|usage)$")]
+    source: Annotated[str, Meta(pattern=_SOURCE)]
     type: Annotated[str, Meta(min_length=1, max_length=255)]
     time: datetime
     datacontenttype: Literal["application/json"]
-    sequence: Annotated[str, Meta(pattern="^[0-9]{19}$")]
+    sequence: Annotated[str, Meta(pattern=_SEQUENCE)]
     data: dict[str, msgspec.Raw]
 
 
@@ -121,7 +125,7 @@ def parse(body: bytes, instance: str) -> Word:
     """Return what a message says of its log. Raises NotOurs where it can't be one of this installation's."""
     try:
         read = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotOurs(str(error)) from error
     _, _, named, log = read.source.split("/")
     if named != instance:

@@ -91,6 +91,7 @@ class Relay:
         self._broker: Broker | None = None
         self._positions: Positions | None = None
         self._watch = UsageWatch()
+        self._more_usage = False
         self._limit = MOST_ROWS
         self._pause = FIRST_PAUSE_SECONDS
         self._busy_until = 0.0
@@ -164,8 +165,10 @@ class Relay:
                 messages += await events_after(connection, after.events, self._limit, self._decode, self._instance)
             except UnreadableEvent as error:
                 unreadable = error
-        if self._watch.may_have_news(last.usage):
-            messages += await usage_after(connection, after.usage, self._limit, self._instance)
+        if self._watch.may_have_news(last.usage) or self._more_usage:
+            usage = await usage_after(connection, after.usage, self._limit, self._instance)
+            self._more_usage = bool(usage)
+            messages += usage
         return messages, unreadable
 
     async def _save(self, connection: AsyncConnection[Any], old: Positions, new: Positions) -> Positions | None:

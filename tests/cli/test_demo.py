@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 
 from cli.demo_fleet import fleet
 from cli.demo_usage import usage
 from tests.cli.conftest import CommandLine
-from tests.support.client import Client
+from tests.support.client import Client, eventually
 
 NOW = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)  # a Wednesday
 
 
 async def test_every_report_has_something_to_show(cli: CommandLine, client: Client) -> None:
     made = (await asyncio.to_thread(cli, "demo", "--licenses", "60", "--json")).json
-    statistics = (await client.admin("GET", "/statistics")).body
+
+    async def caught_up() -> Any:
+        statistics = (await client.admin("GET", "/statistics")).body
+        return None if statistics["as_of"]["lag_seconds"] else statistics
+
+    statistics = await eventually(caught_up)
     assert statistics["total_licenses"] == made["licenses"] == 60
     assert 0 < statistics["active_devices"] < statistics["total_devices"] == made["devices"]
     for name in ("expired_licenses", "inactive_licenses", "test_licenses", "failed_validations_24h"):

@@ -26,6 +26,8 @@ COMMANDS = (
     ("admins", "add"),
     ("admins", "list"),
     ("admins", "remove"),
+    ("tail",),
+    ("replay",),
 )
 
 

@@ -66,12 +66,16 @@ class Stack:
     def printed(self, service: str) -> str:
         return (self._folder / service / "printed").read_text("utf-8")
 
+    def secret(self, service: str, name: str) -> str:
+        """Return a secret as the service finds it."""
+        return (self._folder / service / "secrets" / name).read_text("utf-8").strip()
+
     def written(self, service: str) -> list[str]:
         """Return the files that a service has made in its container, but for its /tmp."""
         return [str(path) for path in (self._folder / service / "workdir").rglob("*")]
 
     async def is_healthy(self, service: str) -> bool:
-        """Run a service's health check, once."""
+        """Run a service's health check, once. One that takes too long has failed."""
         assert self._running[service].returncode is None, self.printed(service)
         check = self._services[service]["healthcheck"]
         assert check["test"][0] == "CMD"
@@ -79,6 +83,8 @@ class Stack:
         try:
             async with asyncio.timeout(seconds(check["timeout"])):
                 return await looking.wait() == 0
+        except TimeoutError:
+            return False
         finally:
             if looking.returncode is None:
                 looking.kill()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.client import Client, Reply
+from tests.support.client import Client, Reply, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -58,11 +58,16 @@ class TestList:
     async def test_a_validation_moves_last_seen(self, client: Client) -> None:
         license = await client.new_license()
         await client.activate(license, "pc")
+        assert (await devices(client, license))["pc"]["last_seen_at"] is None
+
+        async def seen_after(before: str) -> str | None:
+            seen: str | None = (await devices(client, license))["pc"]["last_seen_at"]
+            return seen if seen is not None and seen > before else None
+
         await client.validate(license, "pc")
-        first = (await devices(client, license))["pc"]["last_seen_at"]
-        assert first is not None
+        first: str = await eventually(lambda: seen_after(""))
         await client.validate(license, "pc")
-        assert (await devices(client, license))["pc"]["last_seen_at"] > first
+        await eventually(lambda: seen_after(first))
 
 
 class TestDeactivate:

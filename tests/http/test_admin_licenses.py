@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.support.client import Client, Reply
+from tests.support.client import Client, Reply, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -157,7 +157,12 @@ class TestGet:
         await client.activate(license, "pc")
         await client.validate(license, "pc")
         await client.validate(license, "other")
-        reply = await client.admin("GET", f"/licenses/{license['license_id']}")
+
+        async def counted() -> Reply | None:
+            reply = await client.admin("GET", f"/licenses/{license['license_id']}")
+            return reply if reply["statistics"]["failed_validations"] == 1 else None
+
+        reply: Reply = await eventually(counted)
         assert set(reply.body) == FIELDS | {"statistics"}
         assert reply["current_devices"] == 1
         assert reply["statistics"]["validations"] == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.http.passing_time import Passing
-from tests.support.client import Client, Reply
+from tests.support.client import Client, Reply, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -57,9 +57,13 @@ async def test_it_is_counted_and_moves_the_device_last_seen(client: Client) -> N
         await client.bearer(
             HEARTBEAT, token, {"session_data": {"app_version": "1.2", "client_time": "2026-01-01T00:00:00Z"}}
         )
-    after = await usage(client, license)
-    assert (before["heartbeats"], after["heartbeats"]) == (0, 3)
-    assert after["daily"][-1]["heartbeats"] == 3
+
+    async def counted() -> Reply | None:
+        reply = await usage(client, license)
+        return reply if reply["heartbeats"] == 3 and not reply["as_of"]["lag_seconds"] else None
+
+    after: Reply = await eventually(counted)
+    assert (before["heartbeats"], after["daily"][-1]["heartbeats"]) == (0, 3)
     devices = await client.admin("GET", f"/licenses/{license['license_id']}/devices")
     assert devices["devices"][0]["last_seen_at"] is not None
 

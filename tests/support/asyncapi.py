@@ -54,7 +54,7 @@ def _in_the_document(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def flattened(schema: Any) -> tuple[dict[str, list[Any]], set[str]]:
-    """Return all that a schema says of each property, and which properties must be there, through `allOf` and `$ref`."""
+    """Return what a schema says of each property, parts and references followed, and which properties must be there."""
     schema = resolved(schema)
     properties = {name: [part] for name, part in schema.get("properties", {}).items()}
     required = set(schema.get("required", ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from commands.event_mapper import decoder
@@ -86,7 +87,7 @@ async def _done(request: Any) -> Reply:
 @asynccontextmanager
 async def relaying(database: Database, url: str, instance: str) -> AsyncIterator[Relay]:
     """Run a relay in this process."""
-    relay = Relay(database.connect_async, url, decoder(), instance)
+    relay = Relay(partial(database.connect_async_worker, "relay"), url, decoder(), instance)
     task = asyncio.create_task(relay.run())
     try:
         yield relay
