@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from aio_pika.exceptions import ChannelNotFoundEntity
@@ -36,6 +37,8 @@ class Sent:
 async def replay(url: str, database: Database, asked: Replay, sent: Sent) -> None:
     """Publish, in order, and note in `sent` what was confirmed. Raises Failure where the broker or the queue fails."""
     sent.position = asked.first - 1
+    # What goes wrong is said in one line; the library would log it as well, with its own stack.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     try:
         broker = await Broker.connect(url, "lizenzserver replay")
         try:
@@ -50,10 +53,8 @@ async def replay(url: str, database: Database, asked: Replay, sent: Sent) -> Non
 
 
 def resume(asked: Replay, sent: Sent) -> str:
-    """Say what was sent, and how to go on."""
-    if not sent.count and sent.position < asked.first:
-        return "nothing was sent"
-    return f"{_counted(sent.count)} sent; go on with --from {sent.position + 1}"
+    """Say what is sent for certain, and how to go on."""
+    return f"{_counted(sent.count)} confirmed; go on with --from {max(asked.first, sent.position + 1)}"
 
 
 def summary(asked: Replay, sent: Sent) -> str:

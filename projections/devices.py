@@ -33,12 +33,21 @@ _ACTIVE_OF = """
     FROM devices WHERE license_id = ANY(%s) AND is_active ORDER BY activated_at, hardware_id
 """
 
-_LAST_SEEN = "SELECT hardware_id, last_seen_at AS seen_at FROM device_sightings WHERE license_id = %s"
+# What the projection has not come to yet is read from the log, so that a device that has just been heard of shows.
+_LAST_SEEN = """
+    SELECT hardware_id, max(seen_at) AS seen_at FROM (
+        SELECT hardware_id, last_seen_at AS seen_at FROM device_sightings WHERE license_id = %(license_id)s
+        UNION ALL
+        SELECT hardware_id, occurred_at FROM usage
+        WHERE license_id = %(license_id)s AND type <> 'license.validation.failed'
+            AND id > coalesce((SELECT usage_position FROM consumers WHERE consumer = 'devices-seen'), 0)
+    ) AS seen GROUP BY hardware_id
+"""
 
 
 async def of_license(connection: Any, license_id: UUID) -> list[DeviceRow]:
     """Return all devices of a licence, the longest active first, with when they were last seen."""
-    cursor = await connection.execute(_LAST_SEEN, (license_id,))
+    cursor = await connection.execute(_LAST_SEEN, {"license_id": license_id})
     seen = {row["hardware_id"]: row["seen_at"] for row in await cursor.fetchall()}
     cursor = await connection.execute(OF_LICENSE, (license_id,))
     return [DeviceRow(**row, last_seen_at=seen.get(row["hardware_id"])) for row in await cursor.fetchall()]

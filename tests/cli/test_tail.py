@@ -167,7 +167,7 @@ async def test_only_what_is_wanted_comes(client: Client, tails: Tails) -> None:
         "license.activated",
         "license.validated",
     }
-    about = await tails("--from", "begin", "--license", license["license_id"], "--type", "license.?????ated")
+    about = await tails("--from", "begin", "--license", license["license_id"], "--type", "*.v*")
     assert [(event["type"], event["subject"]) for event in about] == [("license.validated", license["license_id"])]
     assert len(await tails("--from", "begin", "--limit", "2")) == 2
 

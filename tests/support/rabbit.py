@@ -161,8 +161,12 @@ class Rabbit:
     def new_host(self) -> VirtualHost:
         """Make a virtual host of its own for one test."""
         name = f"test{next(self._numbers)}"
-        self.control("add_vhost", name)
-        self.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        # In one call: each takes a second to start.
+        self.control(
+            "eval",
+            f'rabbit_vhost:add(<<"{name}">>, <<"test">>), rabbit_auth_backend_internal:set_permissions('
+            f'<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"test">>).',
+        )
         return VirtualHost(f"amqp://guest:guest@127.0.0.1:{self.port}/{name}")
 
     def output(self) -> str:

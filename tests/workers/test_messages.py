@@ -195,7 +195,7 @@ def changed(**fields: Any) -> bytes:
         changed(time="yesterday"),
         changed(sequence=42),
         changed(sequence="42"),
-        changed(sequence="000000000000000004２"),
+        changed(sequence="000000000000000004\uff12"),
         changed(sequence="0" * 19),
         changed(sequence="9" * 19),
         changed(sequence="-000000000000000042"),

@@ -1,0 +1,166 @@
+"""The views follow the logs, with RabbitMQ and without, whatever happens to the projector."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from infra.postgres import Database
+from projections import dead_letters
+from tests.support.client import eventually
+from tests.support.event_log import START, append, lives_of_licenses
+from tests.support.rabbit import Rabbit
+from tests.support.usage import Use, store
+from tests.support.workers import WorkerProcess, are_at_the_end, differing_rows, holder, identify
+
+TAKEOVER_SECONDS = 10.0
+
+
+@pytest.fixture
+def database(database: Database) -> Database:
+    identify(database)
+    return database
+
+
+@pytest.fixture(params=["without a broker", "with RabbitMQ"])
+def amqp_url(request: pytest.FixtureRequest) -> str | None:
+    if request.param == "without a broker":
+        return None
+    rabbit: Rabbit = request.getfixturevalue("rabbit")
+    return rabbit.new_host().url
+
+
+@pytest.fixture
+def relay(database: Database, amqp_url: str | None, tmp_path: Path) -> Iterator[WorkerProcess | None]:
+    if amqp_url is None:
+        yield None
+        return
+    with WorkerProcess(database, "relay", tmp_path, amqp_url) as process:
+        yield process
+
+
+def add_rows(database: Database, number: int, size: int = 300) -> None:
+    """Append a batch of both logs."""
+    append(database, lives_of_licenses(size, seed=number))
+    licenses = [UUID(int=n % 7 + 1) for n in range(size)]
+    store(
+        database, [Use(START, license_id, f"pc-{n % 50}", "license.validated") for n, license_id in enumerate(licenses)]
+    )
+
+
+async def caught_up(database: Database, seconds: float = 20.0) -> None:
+    await eventually(_async(lambda: are_at_the_end(database)), seconds)
+
+
+def _async(condition: Callable[[], object]) -> Callable[[], Awaitable[object]]:
+    async def asked() -> object:
+        return await asyncio.to_thread(condition)
+
+    return asked
+
+
+async def test_views_follow(
+    database: Database, relay: WorkerProcess | None, amqp_url: str | None, tmp_path: Path
+) -> None:
+    add_rows(database, 1)
+    with WorkerProcess(database, "projector", tmp_path, amqp_url) as projector:
+        await caught_up(database)
+        for number in range(2, 6):
+            add_rows(database, number)
+            await caught_up(database, 5)
+        assert projector.stop() == 0
+    assert differing_rows(database) == {}
+    assert holder(database, "projector") is None, "its place is free at once"
+
+
+async def test_killed_again_and_again_it_applies_all_once_and_sets_nothing_aside(
+    database: Database, relay: WorkerProcess | None, amqp_url: str | None, tmp_path: Path
+) -> None:
+    # The lease of a killed holder would make each round take seconds.
+    with database.connect() as connection:
+        for number in range(20 if amqp_url else 5):
+            connection.execute("DELETE FROM leases WHERE worker = 'projector'")
+            with WorkerProcess(database, "projector", tmp_path, amqp_url) as projector:
+                add_rows(database, number, 100)
+                await eventually(_async(lambda: holder(database, "projector") == projector.pid))
+                add_rows(database, 1000 + number, 100)
+                await asyncio.sleep(0.01 * (number % 5))  # somewhere in its work
+                projector.kill()
+        connection.execute("DELETE FROM leases WHERE worker = 'projector'")
+        with WorkerProcess(database, "projector", tmp_path, amqp_url):
+            await caught_up(database)
+        assert dead_letters.listed(connection) == []
+    assert differing_rows(database) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+async def test_another_one_takes_over(database: Database, tmp_path: Path, number: signal.Signals) -> None:
+    with WorkerProcess(database, "projector", tmp_path) as one, WorkerProcess(database, "projector", tmp_path) as other:
+        first = await eventually(_async(lambda: holder(database, "projector")))
+        working, standby = (one, other) if first == one.pid else (other, one)
+        add_rows(database, 1)
+        await caught_up(database)
+        assert holder(database, "projector") == working.pid
+
+        working.send(number)
+        ended_at = time.monotonic()
+        add_rows(database, 2)
+        await eventually(_async(lambda: are_at_the_end(database)), TAKEOVER_SECONDS)
+        assert time.monotonic() - ended_at < TAKEOVER_SECONDS
+        assert holder(database, "projector") == standby.pid
+
+        if number == signal.SIGSTOP:
+            working.send(signal.SIGCONT)
+            add_rows(database, 3)
+            await caught_up(database)
+    assert differing_rows(database) == {}
+
+
+async def test_without_the_broker_views_go_on(database: Database, rabbit: Rabbit, tmp_path: Path) -> None:
+    nobody = f"amqp://guest:guest@127.0.0.1:{rabbit.port}/no-such-host"
+    with WorkerProcess(database, "projector", tmp_path, nobody):
+        for number in range(3):
+            add_rows(database, number)
+            await caught_up(database, 8)
+
+
+async def test_connections_that_are_cut_are_made_again(database: Database, tmp_path: Path) -> None:
+    with WorkerProcess(database, "projector", tmp_path), database.connect_login() as login:
+        await eventually(_async(lambda: holder(database, "projector")))
+        for number in range(10):
+            add_rows(database, number, 100)
+            login.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'lizenzserver-projector' AND datname = current_database()"
+            )
+        await caught_up(database)
+    assert differing_rows(database) == {}
+
+
+async def test_one_bad_event_holds_up_nobody(
+    database: Database, relay: WorkerProcess | None, amqp_url: str | None, tmp_path: Path
+) -> None:
+    bad = uuid4()
+    with database.connect_owner() as owner:
+        owner.execute(
+            "CREATE FUNCTION lizenzserver.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF NEW.license_id = '{bad}' THEN RAISE 'no'; END IF; RETURN NEW; END $$;"
+            " CREATE TRIGGER refuse BEFORE INSERT ON lizenzserver.device_days"
+            " FOR EACH ROW EXECUTE FUNCTION lizenzserver.refuse()"
+        )
+    with WorkerProcess(database, "projector", tmp_path, amqp_url) as projector:
+        add_rows(database, 1)
+        store(database, [Use(START, bad)])
+        add_rows(database, 2)
+        await caught_up(database)
+        with database.connect() as connection:
+            (letter,) = dead_letters.listed(connection)
+        assert (letter.consumer, letter.log, letter.position) == ("devices-seen", "usage", 301)
+        assert projector.log().count("aside") == 1, "one alert"
+    assert differing_rows(database) == {}

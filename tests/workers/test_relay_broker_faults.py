@@ -1,0 +1,129 @@
+"""The relay when RabbitMQ is killed, frozen, cut off, silent or full: nothing is lost, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from infra.postgres import Database
+from tests.support.client import eventually
+from tests.support.rabbit import Rabbit, VirtualHost
+from tests.support.relaying import QUEUE, arrived, drained, fill, log_positions, positions, relaying, sequences
+from tests.support.tcp_proxy import TcpProxy
+from workers.broker import Broker
+from workers.relay import Relay, State
+
+RECOVERY_SECONDS = 10
+
+
+async def in_state(relay: Relay, *states: State, seconds: float = 20.0) -> None:
+    async def reached() -> bool:
+        return relay.state in states
+
+    await eventually(reached, seconds)
+
+
+async def with_queue(host: VirtualHost) -> None:
+    await (await Broker.connect(host.url, "test")).close()
+    await asyncio.to_thread(host.new_queue, QUEUE)
+
+
+async def expect_all(database: Database, host: VirtualHost) -> None:
+    """Each row of both logs is in the queue, in order, where each is counted when it first came."""
+    events, usage = await arrived(host)
+    assert (sequences(events), sequences(usage)) == log_positions(database)
+
+
+async def has_published(relay: Relay, count: int) -> None:
+    async def enough() -> bool:
+        return relay.published >= count
+
+    await eventually(enough, 60)
+
+
+async def test_a_broker_killed_twice_loses_nothing(database: Database, host: VirtualHost, rabbit: Rabbit) -> None:
+    await with_queue(host)
+    fill(database, events=2000, usage=6000)
+    async with relaying(database, host.url) as relay:
+        for share in (1000, 4000):
+            await has_published(relay, share)
+            await asyncio.to_thread(rabbit.kill)
+            await in_state(relay, "broker away")
+            fill(database, events=100, usage=100)
+            await asyncio.to_thread(rabbit.start)
+        await eventually(lambda: drained(database), 60)
+        assert relay.state == "relaying"
+    await expect_all(database, host)
+
+
+async def test_a_frozen_broker_is_left_and_found_again(database: Database, host: VirtualHost, rabbit: Rabbit) -> None:
+    await with_queue(host)
+    fill(database, events=200, usage=20_000)
+    async with relaying(database, host.url) as relay:
+        await has_published(relay, 2000)
+        rabbit.freeze()
+        try:
+            await in_state(relay, "broker away")
+            saved = positions(database)
+        finally:
+            rabbit.thaw()
+        thawed = time.monotonic()
+
+        async def goes_on() -> bool:
+            return await asyncio.to_thread(positions, database) > saved
+
+        await eventually(goes_on, RECOVERY_SECONDS)
+        assert time.monotonic() - thawed < RECOVERY_SECONDS
+        await eventually(lambda: drained(database), 60)
+    await expect_all(database, host)
+
+
+async def test_connections_cut_in_the_middle_of_publishing(database: Database, host: VirtualHost) -> None:
+    await with_queue(host)
+    fill(database, events=300, usage=3000)
+    with TcpProxy(host.url) as proxy:
+        proxy.cut_after(30_000)
+        async with relaying(database, proxy.url) as relay:
+            for size, cuts in ((150_000, 1), (333_333, 2), (1, 3)):
+
+                async def was_cut(cuts: int = cuts) -> bool:
+                    return proxy.cuts >= cuts
+
+                await eventually(was_cut, 20)
+                proxy.cut_after(size)
+            await eventually(lambda: drained(database), 30)
+            assert relay.state == "relaying"
+    await expect_all(database, host)
+
+
+async def test_confirms_that_never_come_are_waited_for_four_seconds(database: Database, host: VirtualHost) -> None:
+    await with_queue(host)
+    with TcpProxy(host.url) as proxy:
+        async with relaying(database, proxy.url) as relay:
+            await in_state(relay, "relaying")
+            proxy.swallow_answers()
+            fill(database, events=5, usage=5)
+            await in_state(relay, "broker away", seconds=8)
+            assert positions(database) == (0, 0)
+            proxy.let_through()
+            await eventually(lambda: drained(database), RECOVERY_SECONDS)
+    await expect_all(database, host)
+
+
+async def test_an_alarm_of_the_broker_is_told_and_waited_out(
+    database: Database, host: VirtualHost, rabbit: Rabbit
+) -> None:
+    await with_queue(host)
+    async with relaying(database, host.url) as relay:
+        await in_state(relay, "relaying")
+        await asyncio.to_thread(rabbit.control, "set_vm_memory_high_watermark", "0")
+        try:
+            fill(database, events=50, usage=500)
+            await in_state(relay, "broker blocked")
+            assert "memory" in relay.reason
+            assert positions(database) == (0, 0)
+        finally:
+            await asyncio.to_thread(rabbit.control, "set_vm_memory_high_watermark", "0.4")
+        await eventually(lambda: drained(database), RECOVERY_SECONDS)
+        assert relay.state == "relaying"
+    await expect_all(database, host)
