@@ -47,10 +47,10 @@ class FanOut(msgspec.Struct, frozen=True, kw_only=True):
 _CONSUMERS = """
     SELECT c.consumer, c.event_position, c.usage_position,
         extract(epoch FROM greatest(clock_timestamp() - least(
-            (SELECT (convert_from(state, 'UTF8')::jsonb ->> 'occurred_at')::timestamptz FROM licensing_events
+            (SELECT (convert_from(state, 'UTF8')::json ->> 'occurred_at')::timestamptz FROM licensing_events
                 WHERE notification_id > c.event_position
                 ORDER BY notification_id LIMIT 1),
-            CASE WHEN c.usage_position < ids.last_value THEN
+            CASE WHEN ids.is_called AND c.usage_position < ids.last_value THEN
                 (SELECT occurred_at FROM usage WHERE id > c.usage_position ORDER BY id LIMIT 1) END
         ), interval '0'))::float AS lag_seconds,
         (SELECT count(*) FROM dead_letters d WHERE d.consumer = c.consumer) AS dead_letters

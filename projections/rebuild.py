@@ -6,11 +6,14 @@ own. So the ordinary code fills them, and a rebuild that was ended goes on where
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from itertools import count
 from typing import Any
 
+import psycopg
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
@@ -25,6 +28,10 @@ RETENTION_LOCK = "lizenzserver usage retention"
 
 _EVENTS_AT_ONCE = 5_000
 _USAGE_ROWS_AT_ONCE = 50_000
+
+_SWAP_ATTEMPTS = 60
+_SWAP_PAUSE_SECONDS = 0.5
+"""Between two attempts to get the tables' locks, for those who queue behind this one."""
 
 _FIRST_DAY = """
     SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD')) AS day
@@ -123,12 +130,26 @@ class Rebuild:
         """
         for table in self._projection.tables:
             self._connection.execute(SQL("ANALYZE {}").format(in_schema(self._schema, table)))
+        for attempt in count(1):
+            try:
+                self._swap()
+            except psycopg.errors.LockNotAvailable:
+                if attempt == _SWAP_ATTEMPTS:
+                    raise
+                time.sleep(_SWAP_PAUSE_SECONDS)
+            else:
+                return
+
+    def _swap(self) -> None:
         name = self._projection.name
         with self._connection.transaction():
             self._connection.execute("SET LOCAL synchronous_commit TO on")
+            self._connection.execute("SET LOCAL lock_timeout TO '2s'")
+            # Readers with a snapshot hold it shared, whoever applies takes it first too.
+            self._connection.execute("LOCK TABLE lizenzserver.consumers IN ACCESS EXCLUSIVE MODE")
             if self._append_lock is not None:
                 self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._append_lock,))
-            self._live_positions(lock=True)
+            self._live_positions()
             self._follower.catch_up(self._connection)
             self._connection.execute(_REACHED)
             self._connection.execute("DELETE FROM lizenzserver.dead_letters WHERE consumer = %s", (name,))
@@ -169,12 +190,12 @@ class Rebuild:
     def _use_second_tables(self) -> None:
         self._connection.execute(SQL("SET search_path TO {}, {}").format(Identifier(self._schema), Identifier(LIVE)))
 
-    def _live_positions(self, *, lock: bool = False) -> Positions:
+    def _live_positions(self) -> Positions:
         if self._append_lock is not None:
             return Positions(_only(self._connection.execute(_ENDS).fetchone())["events"], 0)
         with self._connection.transaction():
             self._connection.execute(SQL("SET LOCAL search_path TO {}").format(Identifier(LIVE)))
-            live = positions(self._connection, self._projection, lock=lock)
+            live = positions(self._connection, self._projection)
             self._use_second_tables()
         return live
 

@@ -8,8 +8,11 @@ from typing import Any
 
 # The memory keeps the grouping of a million usage rows out of temporary files. Compiling expressions for each day's
 # partition would take longer than running them.
+# The lock comes before the snapshot, and a rebuild's swap waits for it: a snapshot from before the swap would find the
+# new tables empty.
 _SETTINGS = """
     SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    LOCK TABLE consumers IN ACCESS SHARE MODE;
     SET LOCAL work_mem = '32MB';
     SET LOCAL jit = off
 """

@@ -7,6 +7,7 @@ for both.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Self, TypeVar
 
@@ -32,6 +33,10 @@ BLOCKED_SECONDS = 2.0
 IN_FLIGHT = 500
 UNROUTED_MESSAGES = 100_000
 DELIVERIES = 100
+
+# What the library logs of lost connections is raised as well, and logged once by whoever reconnects.
+logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
+logging.getLogger("aiormq.channel").setLevel(logging.ERROR)
 
 _closing: set[asyncio.Task[None]] = set()
 """Connections that take longer to close than anybody waits."""

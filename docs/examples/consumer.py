@@ -89,6 +89,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stopping.set())
 
     with closing(sqlite3.connect(given.database)) as database:
+        database.execute("PRAGMA journal_mode=WAL")  # one write to the disk a commit, not three
         database.execute(TABLE)
         while not stopping.is_set():
             try:

@@ -50,7 +50,7 @@ CREATE INDEX usage_days_day_idx ON usage_days (day);
 CREATE TABLE usage_facets (
     license_id uuid NOT NULL,
     day date NOT NULL,
-    dimension text NOT NULL,           -- country, app_version, reason
+    dimension text NOT NULL,           -- country, app_version, reason, reason_hour
     value text NOT NULL,               -- '' where it is not known
     validations integer NOT NULL,
     failed_validations integer NOT NULL,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from api.services import Services
+from cli import log_messages
 from infra.postgres import Database
 from tests.cli.conftest import CommandLine
 from tests.support.asyncapi import messages, payload_of
@@ -22,6 +23,7 @@ from tests.support.command import command, environment
 from tests.support.every_message import everything_happens, relaying
 from tests.support.lines import SECONDS, Printing, printing
 from tests.support.rabbit import VirtualHost
+from workers import log_reader
 
 
 class Tails:
@@ -142,9 +144,7 @@ async def test_positions_are_inclusive_and_of_one_log(client: Client, tails: Tai
     assert await tails() == []
 
 
-async def test_many_rows_come_without_a_gap(
-    client: Client, tails: Tails, monkeypatch: pytest.MonkeyPatch, database: Database
-) -> None:
+async def test_many_rows_come_without_a_gap(client: Client, tails: Tails, database: Database) -> None:
     license = await client.new_license()
     await client.activate(license, "pc")
     await client.validate(license, "pc")
@@ -155,6 +155,26 @@ async def test_many_rows_come_without_a_gap(
     printed = await tails("--from", "begin")
     assert positions([event for event in printed if event["source"].endswith("/usage")]) == list(range(1, 4097))
     assert len(printed) == 4096 + 3
+
+
+async def test_a_long_way_back_is_gone_to_its_end(
+    client: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    license = await client.new_license()
+    await client.activate(license, "pc")
+    for _ in range(5):
+        await client.validate(license, "pc")
+    monkeypatch.setattr(log_messages, "BATCH", 2)
+    monkeypatch.setattr(log_reader, "SETTLE_SECONDS", 0.0)  # as if the rows read so far had taken longer than that
+    async with log_messages.reading(database, "test") as connection:
+        source = log_messages.LogSource(connection, "usage", 0)
+        found: list[int] = []
+        await source.fill()
+        while source.waiting:
+            found += [message.position for message in source.waiting]
+            source.waiting.clear()
+            await source.fill()
+    assert found == [1, 2, 3, 4, 5]
 
 
 async def test_only_what_is_wanted_comes(client: Client, tails: Tails) -> None:

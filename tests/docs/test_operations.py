@@ -20,6 +20,7 @@ def counters() -> set[str]:
 async def test_the_documented_metrics_are_those_of_the_service(services: Services) -> None:
     page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     documented = re.findall(r"^\| `(lizenzserver_[a-z_]+)` \|", page, flags=re.MULTILINE)
+    await services.fan_out.read()
     rendered = set(re.findall(r"^# TYPE (\S+)", services.metrics.render().decode(), flags=re.MULTILINE))
     assert set(documented) == rendered | counters()
     assert len(documented) == len(set(documented))

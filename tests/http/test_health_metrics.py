@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.server import SERVICES, Service, application
 from api.services import Services
-from tests.support.client import Client
+from tests.support.client import Client, Reply, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,10 +33,31 @@ def requests_of(text: str, route: str, status: str) -> float:
 async def test_alive_and_ready(client: Client) -> None:
     live = await client.request("GET", "/health/live")
     assert (live.status, live["status"]) == (200, "ok")
-    ready = await client.request("GET", "/health/ready")
-    assert (ready.status, ready["status"]) == (200, "ok")
-    assert {"database", "migrations"} <= set(ready["checks"])
-    assert all(check["ok"] is True for check in ready["checks"].values())
+
+    async def ready() -> Reply | None:
+        reply = await client.request("GET", "/health/ready")
+        assert reply.status == 200
+        return reply if reply["status"] == "ok" else None
+
+    checks = (await eventually(ready))["checks"]
+    assert {"database", "migrations", "projector", "dead_letters", "usage_log"} == set(checks)
+    assert all(check["ok"] is True for check in checks.values())
+
+
+async def test_what_was_set_aside_is_told_and_ends_no_service(client: Client, services: Services) -> None:
+    async with services.pool.connection() as connection:
+        await connection.execute("INSERT INTO dead_letters VALUES ('seats', 'events', 4711, 'ValueError: no')")
+
+    async def told() -> Reply | None:
+        reply = await client.request("GET", "/health/ready")
+        return reply if reply["checks"]["dead_letters"]["ok"] is False else None
+
+    reply = await eventually(told)
+    assert (reply.status, reply["status"]) == (200, "degraded")
+    assert reply["checks"]["dead_letters"]["detail"] == "seats has 1"
+    assert 'lizenzserver_dead_letters{consumer="seats"} 1.0' in await metrics(client)
+    async with services.pool.connection() as connection:
+        await connection.execute("DELETE FROM dead_letters")
 
 
 @pytest.mark.parametrize("which", SERVICES, ids=lambda service: str(service.name))

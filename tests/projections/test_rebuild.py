@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +18,11 @@ from projections.rebuild import Progress, Rebuild, RebuildUnderWay
 from projections.registry import ASYNCHRONOUS
 from projections.seats import SEATS
 from projections.usage_counts import USAGE_COUNTS
+from tests.support.client import eventually
 from tests.support.event_log import START, append, lives_of_licenses
 from tests.support.given import activated, recorded
 from tests.support.orders import PlainEmails, activate, carry_out, issue, running_writer
-from tests.support.usage import Use, failed, store
+from tests.support.usage import Use, failed, reading, store
 
 INLINE = Projection(name="licenses", tables=InlineViews.TABLES, apply_events=InlineViews(PlainEmails()).apply)
 
@@ -147,6 +149,23 @@ def test_a_rebuild_that_was_ended_goes_on(database: Database, share: float, monk
         assert seen[0] > share * 400
         assert rows(database, "SELECT * FROM seat_days ORDER BY day") == wrong
         making.swap()
+    assert set(check(database, SEATS).values()) == {0}
+
+
+async def test_a_reader_never_sees_half_of_it(database: Database) -> None:
+    fill(database)
+    follow(database)
+    async with reading(database) as connection:
+        swapping = asyncio.create_task(asyncio.to_thread(rebuild, database, SEATS))
+
+        async def waits() -> bool:
+            waiting = await asyncio.to_thread(rows, database, "SELECT FROM pg_locks WHERE NOT granted")
+            return bool(waiting)
+
+        await eventually(waits)
+        cursor = await connection.execute("SELECT count(*) AS there FROM seat_days")
+        assert (await cursor.fetchone())["there"] > 0
+    await swapping
     assert set(check(database, SEATS).values()) == {0}
 
 

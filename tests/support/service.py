@@ -14,6 +14,7 @@ from api.edge import answer_unreadable
 from api.server import all_in_one, application
 from api.services import Services
 from cli.composition import running_services
+from cli.workers import running_workers
 from infra.first_start import ensure_credentials
 from infra.postgres import Database
 from infra.settings import Settings, load_settings
@@ -39,7 +40,7 @@ def settings_for(data_dir: Path, **more: str) -> Settings:
 async def running(settings: Settings, database: Database) -> AsyncIterator[tuple[Services, Client]]:
     """Run all services on one free port; give their parts and a client with an API key without limits."""
     secrets = ensure_credentials(settings, settings.data_dir)
-    async with running_services(settings, database, secrets) as services:
+    async with running_services(settings, database, secrets) as services, running_workers(settings, database):
         runner = Runner(application(all_in_one(), services, "test"), answer_unreadable(services))
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
