@@ -95,10 +95,7 @@ class Rebuild:
 
         Raises RebuildUnderWay.
         """
-        locked = self._connection.execute("SELECT pg_try_advisory_lock(hashtext(%s)) AS locked", (self._schema,))
-        if not _only(locked.fetchone())["locked"]:
-            msg = f"{self._projection.name} is being rebuilt or checked by another process"
-            raise RebuildUnderWay(msg)
+        self._lock()
         self._connection.execute("SELECT pg_advisory_lock_shared(hashtext(%s))", (RETENTION_LOCK,))
         first_day = _only(self._connection.execute(_FIRST_DAY).fetchone())["day"]
         goes_on = not afresh and self._begun_on() == first_day
@@ -110,6 +107,16 @@ class Rebuild:
         # A server that crashes loses the last batches together with their position.
         self._connection.execute("SET synchronous_commit TO off")
         return goes_on
+
+    def _lock(self) -> None:
+        try:
+            with self._connection.transaction():
+                # A process that has just ended may still hold it for a moment.
+                self._connection.execute("SET LOCAL lock_timeout TO '2s'")
+                self._connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (self._schema,))
+        except psycopg.errors.LockNotAvailable:
+            msg = f"{self._projection.name} is being rebuilt or checked by another process"
+            raise RebuildUnderWay(msg) from None
 
     def drop(self) -> None:
         """Remove the second tables."""

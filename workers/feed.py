@@ -65,8 +65,8 @@ class QueueFeed:
     """Takes word from a consumer's queue. Made within a running event loop, whose task keeps it connected.
 
     A message is acked once its row is applied, so that the queue's length shows the lag. One that is not ours, or of a
-    row that is not there, goes to the dead-letter queue: `refused` counts them. `instance` is the fingerprint that
-    names this installation. While RabbitMQ is away, `wait` runs into its timeout.
+    row that is not there, goes to the dead-letter queue. `acked` and `refused` count them. `instance` is the
+    fingerprint that names this installation. While RabbitMQ is away, `wait` runs into its timeout.
     """
 
     def __init__(self, amqp_url: str, consumer: str, instance: str) -> None:
@@ -80,6 +80,7 @@ class QueueFeed:
         self._away = False
         self._refusal_logged_at = -REFUSALS_LOGGED_EVERY_SECONDS
         self.connected = False
+        self.acked = 0
         self.refused = 0
         self._task = asyncio.create_task(self._run(), name=f"word for {consumer}")
 
@@ -124,6 +125,7 @@ class QueueFeed:
             await run[-1].message.ack(multiple=True)
         for one in done[len(run) :]:
             await one.message.ack()
+        self.acked += len(done)
         for one in forged:
             await self._refuse(one.message, f"{one.word.log} has no position {one.word.position}")
 

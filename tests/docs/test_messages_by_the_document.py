@@ -16,10 +16,9 @@ import pytest_asyncio
 from pika.exceptions import ChannelClosedByBroker
 from pika.exchange_type import ExchangeType
 
-from infra.postgres import Database
 from tests.support.asyncapi import document, flattened, messages, payload_of, the_channel
 from tests.support.cluster import Cluster
-from tests.support.every_message import KEY_NOBODY_HAS, PERSONAL, everything_happens, relaying
+from tests.support.every_message import KEY_NOBODY_HAS, PERSONAL, everything_happens, relaying, rows
 from tests.support.rabbit import Rabbit, VirtualHost
 from tests.support.service import running, settings_for
 
@@ -117,17 +116,6 @@ async def seen(cluster: Cluster, rabbit: Rabbit, tmp_path_factory: pytest.TempPa
         secrets = (*PERSONAL, license["license_key"], KEY_NOBODY_HAS, client.api_key)
         yield Seen(got, license, shown, secrets)
     cluster.drop(database)
-
-
-def rows(database: Database) -> int:
-    """Return how many rows both logs have."""
-    with database.connect() as connection:
-        found = connection.execute(
-            "SELECT (SELECT count(*) FROM licensing_events) + (SELECT count(*) FROM usage) AS rows"
-        ).fetchone()
-    assert found is not None
-    count: int = found["rows"]
-    return count
 
 
 def test_every_type_comes(seen: Seen) -> None:

@@ -95,3 +95,14 @@ async def relaying(database: Database, url: str, instance: str) -> AsyncIterator
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def rows(database: Database) -> int:
+    """Return how many rows both logs have."""
+    with database.connect() as connection:
+        found = connection.execute(
+            "SELECT (SELECT count(*) FROM licensing_events) + (SELECT count(*) FROM usage) AS rows"
+        ).fetchone()
+    assert found is not None
+    count: int = found["rows"]
+    return count

@@ -119,7 +119,7 @@ async def test_more_than_it_takes_at_a_time_flows_as_it_is_applied(host: Virtual
             reached = min(reached + 400, count // 2)
             await feed.wait(0.1)
             await feed.settle(reached, reached, caught_up=reached == count // 2)
-            return await asyncio.to_thread(host.size, QUEUE) == 0
+            return feed.acked == count
 
         await eventually(all_acked, NEVER)
         assert feed.refused == 0
