@@ -37,8 +37,9 @@ class Sent:
 async def replay(url: str, database: Database, asked: Replay, sent: Sent) -> None:
     """Publish, in order, and note in `sent` what was confirmed. Raises Failure where the broker or the queue fails."""
     sent.position = asked.first - 1
-    # What goes wrong is said in one line; the library would log it as well, with its own stack.
+    # What goes wrong is said in one line; the library would log it as well, and asyncio each write that fails.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:
         broker = await Broker.connect(url, "lizenzserver replay")
         try:

@@ -188,7 +188,7 @@ async def test_a_broker_that_is_killed_meanwhile(client: Client, database: Datab
             await eventually(has_begun, 30)
             rabbit.kill()
             code, said = await running.end()
-    assert (code, said.count("\n")) == (1, 1)
+    assert (code, said.count("\n")) == (1, 1), said
     assert said.startswith("error: RabbitMQ: ")
     assert "; 0 messages" not in said
     assert "; go on with --from " in said
