@@ -156,7 +156,10 @@ def known_line(  # noqa: PLR0913 - what a row says
 
 
 async def unknown_line(call: Call, key_digest: bytes, operation: Operation, hardware_id: str) -> bytes:
-    """Encode the usage row of a request about a key that nobody has; its address is sealed under the day's key."""
+    """Encode the usage row of a request about a key that nobody has; its address is sealed under the day's key.
+
+    The key's digest is hashed once more with a key of ours: what somebody mistyped may be short, or a secret of theirs.
+    """
     services = call.services
     day: date = call.now.date()
     async with services.pool.connection() as connection:
@@ -167,7 +170,7 @@ async def unknown_line(call: Call, key_digest: bytes, operation: Operation, hard
         occurred_at=call.now,
         type="license.validation.failed",
         operation=operation,
-        key_digest=key_digest,
+        key_digest=services.vault.lookup_hash("key", key_digest.hex()),
         subject_id=subject_id,
         hardware_id=hardware_id,
         api_key_id=api_key.key_id if api_key else None,

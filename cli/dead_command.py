@@ -93,7 +93,8 @@ def redrive(
                 if not is_of_an_event(error):
                     raise
                 failed += 1
-                say(f"{letter.log} position {letter.position} failed again: {error}")
+                reason = str(error).splitlines()[0] if str(error) else repr(error)
+                say(f"{letter.log} position {letter.position} failed again: {reason}")
     say(f"{applied} applied, {failed} failed")
     if failed or (position is not None and not applied):
         raise Failure(

@@ -28,7 +28,8 @@ def _of_ours(error: Exception) -> str | None:
     from infra.migrations import MigrationError
     from infra.places import GeoDatabaseError
     from infra.settings import SettingsError
-    from projections.rebuild import RebuildUnderWay
+    from projections.dead_letters import TooManyDeadLetters
+    from projections.rebuild import NotComplete, RebuildUnderWay
 
     if isinstance(error, DataFolderInUse):
         return f"{error}: stop it, choose another DATA_DIR, or give both processes one DATABASE_URL"
@@ -39,7 +40,16 @@ def _of_ours(error: Exception) -> str | None:
         return f"{error.message}: {details}" if details else error.message
     if isinstance(error, GeoDatabaseError):
         return f"GEO_DATABASE: {error}"
-    known = (ForeignDatabase, ClockFault, KeyringError, MigrationError, RebuildUnderWay, SettingsError)
+    known = (
+        ForeignDatabase,
+        ClockFault,
+        KeyringError,
+        MigrationError,
+        NotComplete,
+        RebuildUnderWay,
+        SettingsError,
+        TooManyDeadLetters,
+    )
     return _first_line(error) if isinstance(error, known) else None
 
 

@@ -79,6 +79,7 @@ async def _check_queue(broker: Broker, queue: str) -> None:
 async def _publish(broker: Broker, database: Database, asked: Replay, sent: Sent) -> None:
     async with reading(database, "replay") as connection:
         end = await last_position(connection, asked.log)
+        sent.position = min(sent.position, end)  # It may begin beyond the end: then that is how far all is sent.
         last = end if asked.last is None else min(asked.last, end)
         source = LogSource(connection, asked.log, sent.position)
         with progress("Replaying", max(0, last - sent.position)) as advance:

@@ -56,7 +56,10 @@ def replay(  # noqa: PLR0913 - one argument an option
     if not 0 < len(to.encode()) <= _LONGEST_QUEUE_NAME:
         raise typer.BadParameter(f"a queue's name has 1 to {_LONGEST_QUEUE_NAME} bytes", param_hint="--to")
     wanted = Wanted(tuple(type or ()), license)
-    asked, sent = Replay(queue=to, log=log, first=_first(from_), last=until, wanted=wanted), Sent()
+    first = _first(from_)
+    if until is not None and until < first:
+        raise typer.BadParameter(f"{until} is before --from", param_hint="--until")
+    asked, sent = Replay(queue=to, log=log, first=first, last=until, wanted=wanted), Sent()
     settings = settings_for_command()
     if settings.amqp_url is None:
         raise Failure("AMQP_URL is not set: there is no broker to send to")

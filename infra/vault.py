@@ -19,7 +19,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from nacl.utils import random
 
-LookupKind = Literal["customer", "email", "network", "address"]
+LookupKind = Literal["customer", "email", "network", "address", "key"]
 """What a lookup hash stands for; equal values of different kinds have different hashes."""
 
 _FORMAT = b"\x01"

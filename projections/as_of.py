@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from projections.lag import event_time
+
 View = Literal["usage", "devices-seen", "seats"]
 """The name of an asynchronous projection, which is the name of its consumer."""
 
@@ -31,10 +33,7 @@ _POSITIONS = """
 """
 
 _OLDEST_USE = "SELECT occurred_at FROM usage WHERE id > %s ORDER BY id LIMIT 1"
-_OLDEST_EVENT = """
-    SELECT (convert_from(state, 'UTF8')::json ->> 'occurred_at')::timestamptz AS occurred_at
-    FROM licensing_events WHERE notification_id > %s ORDER BY notification_id LIMIT 1
-"""
+_OLDEST_EVENT = "SELECT state FROM licensing_events WHERE notification_id > %s ORDER BY notification_id LIMIT 1"
 
 
 async def of_views(connection: Any, now: datetime, *views: View) -> AsOf:
@@ -60,5 +59,7 @@ async def of_views(connection: Any, now: datetime, *views: View) -> AsOf:
 async def _oldest(connection: Any, query: str, position: int) -> datetime | None:
     cursor = await connection.execute(query, (position,))
     row = await cursor.fetchone()
-    at: datetime | None = row["occurred_at"] if row else None
+    if row is None:
+        return None
+    at: datetime | None = row["occurred_at"] if "occurred_at" in row else event_time(row["state"])
     return at

@@ -145,11 +145,19 @@ class Follower:
         return passed
 
     def redrive(self, connection: Connection[Any], log: Log, position: int) -> None:
-        """Apply an event that was set aside, and forget its dead letter. Raises whatever its function raises."""
+        """Apply an event that was set aside, and forget its dead letter. Raises whatever its function raises.
+
+        Raises LookupError where the log does not hold it any more: its dead letter is forgotten all the same.
+        """
         with connection.transaction():
             positions(connection, self.projection, lock=True)
-            if dead_letters.remove(connection, self.projection.name, log, position):
-                self._apply(connection, log, self._read(connection, log, position - 1, 1, position))
+            if not dead_letters.remove(connection, self.projection.name, log, position):
+                return
+            batch = self._read(connection, log, position - 1, 1, position)
+            if batch.size:
+                self._apply(connection, log, batch)
+        if not batch.size:
+            raise LookupError("the log does not hold it any more, so it is forgotten")
 
     def _apply_next(self, connection: Connection[Any], log: Log, upto: int | None) -> _Batch:
         after = positions(connection, self.projection, lock=True).of(log)

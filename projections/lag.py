@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 import msgspec
 
@@ -10,7 +11,8 @@ import msgspec
 class ConsumerState(msgspec.Struct, frozen=True, kw_only=True):
     """One consumer; its position is None in a log that it does not follow.
 
-    `lag_seconds` is the age of the oldest row that it has not applied; 0 where there is none.
+    `lag_seconds` is the age of the oldest row that it has not applied; 0 where there is none. Of an event that can't
+    be read, it is the time for which the consumer has stood before it.
     """
 
     consumer: str
@@ -46,13 +48,11 @@ class FanOut(msgspec.Struct, frozen=True, kw_only=True):
 # The usage log is a table for each day: it is searched only where its sequence says that there may be more.
 _CONSUMERS = """
     SELECT c.consumer, c.event_position, c.usage_position,
-        extract(epoch FROM greatest(clock_timestamp() - least(
-            (SELECT (convert_from(state, 'UTF8')::json ->> 'occurred_at')::timestamptz FROM licensing_events
-                WHERE notification_id > c.event_position
-                ORDER BY notification_id LIMIT 1),
-            CASE WHEN ids.is_called AND c.usage_position < ids.last_value THEN
-                (SELECT occurred_at FROM usage WHERE id > c.usage_position ORDER BY id LIMIT 1) END
-        ), interval '0'))::float AS lag_seconds,
+        (SELECT state FROM licensing_events WHERE notification_id > c.event_position ORDER BY notification_id LIMIT 1)
+            AS next_event,
+        CASE WHEN ids.is_called AND c.usage_position < ids.last_value THEN
+            (SELECT occurred_at FROM usage WHERE id > c.usage_position ORDER BY id LIMIT 1) END AS next_use_at,
+        c.moved_at, clock_timestamp() AS now,
         (SELECT count(*) FROM dead_letters d WHERE d.consumer = c.consumer) AS dead_letters
     FROM consumers AS c CROSS JOIN usage_id_seq AS ids
     ORDER BY c.consumer
@@ -63,6 +63,35 @@ _WORKERS = "SELECT worker, holder_name, expires_at > clock_timestamp() AS alive 
 async def read(connection: Any) -> FanOut:
     """Read the state of all consumers and workers."""
     consumers = await connection.execute(_CONSUMERS)
-    states = [ConsumerState(**{**row, "lag_seconds": row["lag_seconds"] or 0.0}) for row in await consumers.fetchall()]
+    states = [_state(row) for row in await consumers.fetchall()]
     workers = await connection.execute(_WORKERS)
     return FanOut(consumers=states, workers=[WorkerState(**row) for row in await workers.fetchall()])
+
+
+class _Event(msgspec.Struct):
+    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+def event_time(state: bytes) -> datetime | None:
+    """Return when a stored event occurred; None where it can't be read."""
+    try:
+        return _decode(state).occurred_at
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _state(row: dict[str, Any]) -> ConsumerState:
+    waiting = [row["next_use_at"]] if row["next_use_at"] is not None else []
+    if row["next_event"] is not None:
+        waiting.append(event_time(row["next_event"]) or row["moved_at"])
+    lag = max((row["now"] - at for at in waiting), default=timedelta())
+    return ConsumerState(
+        consumer=row["consumer"],
+        event_position=row["event_position"],
+        usage_position=row["usage_position"],
+        lag_seconds=max(lag.total_seconds(), 0.0),
+        dead_letters=row["dead_letters"],
+    )

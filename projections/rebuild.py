@@ -6,6 +6,8 @@ own. So the ordinary code fills them, and a rebuild that was ended goes on where
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ _FIRST_DAY = """
     SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD')) AS day
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'lizenzserver.usage'::regclass
 """
+_SCHEMA_VERSION = "SELECT checksum FROM lizenzserver.schema_migrations ORDER BY number DESC LIMIT 1"
 _ENDS = """
     SELECT coalesce((SELECT max(notification_id) FROM licensing_events), 0) AS events,
         coalesce((SELECT max(id) FROM usage), 0) AS usage, coalesce((SELECT min(id) FROM usage), 1) AS first
@@ -54,6 +57,10 @@ _LEAVE_OUT = """
 
 class RebuildUnderWay(Exception):
     """Another process rebuilds or checks this projection. The message names it."""
+
+
+class NotComplete(Exception):
+    """Tables that must be exact lack events that could not be applied. The message names the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +105,12 @@ class Rebuild:
         self._lock()
         self._connection.execute("SELECT pg_advisory_lock_shared(hashtext(%s))", (RETENTION_LOCK,))
         first_day = _only(self._connection.execute(_FIRST_DAY).fetchone())["day"]
-        goes_on = not afresh and self._begun_on() == first_day
+        origin = self._origin(first_day)
+        goes_on = not afresh and self._begun_from() == origin
         if not goes_on:
             self.drop()
             with self._connection.transaction():
-                self._make(first_day)
+                self._make(first_day, origin)
         self._use_second_tables()
         # A server that crashes loses the last batches together with their position.
         self._connection.execute("SET synchronous_commit TO off")
@@ -133,7 +141,7 @@ class Rebuild:
     def swap(self) -> None:
         """Fold the rest, and put the second tables in the place of the live ones, in one transaction.
 
-        The live consumer waits meanwhile; readers see the old tables until the commit.
+        The live consumer waits meanwhile; readers see the old tables until the commit. Raises NotComplete.
         """
         for table in self._projection.tables:
             self._connection.execute(SQL("ANALYZE {}").format(in_schema(self._schema, table)))
@@ -158,9 +166,12 @@ class Rebuild:
                 self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._append_lock,))
             self._live_positions()
             self._follower.catch_up(self._connection)
+            self._refuse_gaps()
             self._connection.execute(_REACHED)
             self._connection.execute("DELETE FROM lizenzserver.dead_letters WHERE consumer = %s", (name,))
             self._connection.execute("INSERT INTO lizenzserver.dead_letters SELECT * FROM dead_letters")
+            # Orders wait for this transaction: it must not wait long for who reads the old tables, such as a backup.
+            self._connection.execute("SET LOCAL lock_timeout TO '200ms'")
             for table in self._projection.tables:
                 put_in_place(self._connection, self._schema, table)
             self.drop()
@@ -170,29 +181,53 @@ class Rebuild:
 
         A row that is in one set of tables only counts as one. What the live consumer has set aside is left out.
         """
+        # No rebuild may go on from here: it would never know what was left out.
+        self._note_origin(None)
         self._fold_to(self._bulk, self._live_positions(), on_progress)
         with self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             self._fold_to(self._follower, self._live_positions(), on_progress)
             return {table: self._differing(table) for table in self._projection.tables}
 
-    def _make(self, first_day: date) -> None:
-        schema = Identifier(self._schema)
-        self._connection.execute(SQL("CREATE SCHEMA {}").format(schema))
-        self._connection.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(schema, Literal(first_day.isoformat())))
+    def _refuse_gaps(self) -> None:
+        """Where an event sets a licence's state and not a sum, it can't be applied later: nothing may be missing."""
+        if self._append_lock is None:
+            return
+        for letter in dead_letters.listed(self._connection, self._projection.name):
+            msg = (
+                f"{self._projection.name} stays as it is: the event at position {letter.position} can't be applied"
+                f" ({letter.error}); once it can, begin with --afresh"
+            )
+            raise NotComplete(msg)
+
+    def _make(self, first_day: date, origin: str) -> None:
+        self._connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self._schema)))
+        self._note_origin(origin)
         for table in ("consumers", "dead_letters", *self._projection.tables):
             make_like(self._connection, self._schema, table)
         if self._projection.carry_over is not None:
             self._use_second_tables()
             self._projection.carry_over(self._connection, first_day)
 
-    def _begun_on(self) -> date | None:
-        """Return the first day that the usage log held when the second tables were made; None if there are none."""
+    def _origin(self, first_day: date) -> str:
+        """Return what the second tables come from: the usage log's first day, the schema's version, and the code."""
+        schema = _only(self._connection.execute(_SCHEMA_VERSION).fetchone())["checksum"]
+        functions = (self._projection.apply_events, self._projection.apply_usage, self._projection.carry_over)
+        modules = {inspect.getmodule(function) for function in functions if function is not None}
+        sources = sorted(inspect.getsource(module) for module in modules if module is not None)
+        code = hashlib.sha256("".join(sources).encode()).hexdigest()
+        return f"{first_day} {schema} {code}"
+
+    def _note_origin(self, origin: str | None) -> None:
+        self._connection.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(Identifier(self._schema), Literal(origin)))
+
+    def _begun_from(self) -> str | None:
+        """Return the origin of the second tables that are there; None if there are none to go on from."""
         row = self._connection.execute(
             "SELECT obj_description(to_regnamespace(%s)::oid, 'pg_namespace') AS comment", (self._schema,)
         ).fetchone()
-        comment = _only(row)["comment"]
-        return date.fromisoformat(comment) if comment else None
+        origin: str | None = _only(row)["comment"]
+        return origin
 
     def _use_second_tables(self) -> None:
         self._connection.execute(SQL("SET search_path TO {}, {}").format(Identifier(self._schema), Identifier(LIVE)))

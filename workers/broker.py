@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.connection import make_url
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
 
 from workers.messages import CONTENT_TYPE, Message
@@ -25,7 +26,7 @@ HEARTBEAT_SECONDS = 5
 CONNECT_SECONDS = 3.0
 CALL_SECONDS = 5.0
 CONFIRM_SECONDS = 4.0
-"""How long a message may wait for its confirm: with a renewal's age, less than a lease."""
+"""How long messages may wait for their confirms: with a renewal's age, less than a lease."""
 CLOSE_SECONDS = 1.0
 BLOCKED_SECONDS = 2.0
 """How long `publish` waits for an alarm of the server's to end before it says so."""
@@ -73,22 +74,23 @@ class Broker:
     @classmethod
     async def connect(cls, url: str, name: str) -> Self:
         """Connect, and declare the exchanges. `name` is shown by RabbitMQ's tools. Raises BrokerAway."""
-        connection = await bounded(
-            aio_pika.connect(
-                url,
-                timeout=CONNECT_SECONDS,
-                client_properties={"connection_name": name},
-                heartbeat=HEARTBEAT_SECONDS,
-            ),
-            CONNECT_SECONDS,
+        # Not by the library's function, which drops a connection that fails unclosed.
+        connection = aio_pika.Connection(
+            make_url(url, heartbeat=HEARTBEAT_SECONDS), client_properties={"connection_name": name}
         )
-        broker = cls(connection, connection.channel(publisher_confirms=True, on_return_raises=True))
         try:
+            await bounded(connection.connect(timeout=CONNECT_SECONDS), CONNECT_SECONDS)
+            broker = cls(connection, connection.channel(publisher_confirms=True, on_return_raises=True))
             await bounded(broker._open(), CALL_SECONDS)
         except BaseException:
-            await broker.close()
+            await _close(connection)
             raise
         return broker
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the connection has ended, which a publisher with nothing to publish does not notice."""
+        return self.channel.is_closed
 
     async def _open(self) -> None:
         channel = self.channel
@@ -140,7 +142,7 @@ class Broker:
         # Its abstract type knows no `wait`, which tells it not to flush after each message.
         channel: Any = await self.channel.get_underlay_channel()
         for start in range(0, len(messages), IN_FLIGHT):
-            outcomes = await asyncio.gather(
+            publishing = asyncio.gather(
                 *(
                     channel.basic_publish(
                         message.body,
@@ -148,30 +150,24 @@ class Broker:
                         routing_key=message.type if key is None else key,
                         properties=_envelope(message).properties,
                         mandatory=True,
-                        timeout=CONFIRM_SECONDS,
                         wait=False,
                     )
                     for message in messages[start : start + IN_FLIGHT]
                 ),
                 return_exceptions=True,
             )
-            failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-            if failed:
-                await self._raise(failed)
+            try:
+                # One timeout for those that are in flight together costs less than one for each.
+                async with asyncio.timeout(CONFIRM_SECONDS):
+                    outcomes = await publishing
+            except TimeoutError as error:
+                await self._wait_while_blocked(0.01)
+                raise BrokerAway(f"messages were not confirmed within {CONFIRM_SECONDS:g} s") from error
+            _check(outcomes)
 
     async def close(self) -> None:
         """Close the connection. One that does not answer is left to close by itself after a second."""
-        task = asyncio.create_task(self._connection.close(), name="closing a connection to RabbitMQ")
-        _closing.add(task)
-        task.add_done_callback(_closed)
-        await asyncio.wait([task], timeout=CLOSE_SECONDS)
-
-    async def _raise(self, failed: list[BaseException]) -> None:
-        unroutable = next((error for error in failed if isinstance(error, PublishError)), None)
-        if unroutable is not None:
-            raise Unroutable("a message has reached no queue") from unroutable
-        await self._wait_while_blocked(0.01)
-        raise BrokerAway(f"{len(failed)} messages were not confirmed: {_reason(failed[0])}") from failed[0]
+        await _close(self._connection)
 
     async def _wait_while_blocked(self, seconds: float = BLOCKED_SECONDS) -> None:
         transport = self._connection.transport
@@ -198,6 +194,23 @@ async def bounded(call: Coroutine[Any, Any, T], seconds: float) -> T:
         return task.result()
     except (asyncio.CancelledError, *CONNECTION_EXCEPTIONS) as error:
         raise BrokerAway(_reason(error)) from error
+
+
+def _check(outcomes: Sequence[object]) -> None:
+    """Raise Unroutable or BrokerAway where publishing has failed."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    unroutable = next((error for error in failed if isinstance(error, PublishError)), None)
+    if unroutable is not None:
+        raise Unroutable("a message has reached no queue") from unroutable
+    if failed:
+        raise BrokerAway(f"{len(failed)} messages were not confirmed: {_reason(failed[0])}") from failed[0]
+
+
+async def _close(connection: AbstractConnection) -> None:
+    task = asyncio.create_task(connection.close(), name="closing a connection to RabbitMQ")
+    _closing.add(task)
+    task.add_done_callback(_closed)
+    await asyncio.wait([task], timeout=CLOSE_SECONDS)
 
 
 def _envelope(message: Message) -> aio_pika.Message:

@@ -64,6 +64,7 @@ class Projector:
         self._usage = UsageWatch()
         self._events_end = -1
         self._last = _Turn(held=False)
+        self._said = ""
 
     async def run(self) -> None:
         """Work until cancelled; what is under way is finished first."""
@@ -78,12 +79,13 @@ class Projector:
         try:
             turn = await _to_its_end(self._turn)
         except (psycopg.Error, OSError, TooManyDeadLetters) as error:
-            log.warning("the projector waits: %s", str(error).splitlines()[0] if str(error) else repr(error))
+            self._say(logging.WARNING, f"waits: {str(error).splitlines()[0] if str(error) else repr(error)}")
             await asyncio.to_thread(self._disconnect)
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
             return
         self._pause = FIRST_PAUSE_SECONDS
+        self._say(logging.INFO, "works" if turn.held else "stands by")
         if not turn.held:
             await self._close_feed()
             await asyncio.sleep(STANDBY_SECONDS)
@@ -93,6 +95,12 @@ class Projector:
         await self._feed.settle(turn.event_position, turn.usage_position, caught_up=not turn.more)
         if not turn.more:
             await self._feed.wait(LOOK_SECONDS)
+
+    def _say(self, level: int, what: str) -> None:
+        """Log what is going on where it is something else than before: an outage is one line, not one every turn."""
+        if what != self._said:
+            self._said = what
+            log.log(level, "the projector %s", what)
 
     def _turn(self) -> _Turn:
         """Bring each projection forward by one batch of each log. Runs in a thread."""
@@ -105,12 +113,21 @@ class Projector:
         if self._last.held and not self._last.more and not self._may_have_news(connection):
             return self._last
         more = False
+        failed: Exception | None = None
         reached: dict[str, list[int]] = {"events": [], "usage": []}
         for follower in self._followers:
-            for name in follower.projection.logs:
-                step = follower.step(connection, name)
-                more |= step.more
-                reached[name].append(step.position)
+            try:
+                for name in follower.projection.logs:
+                    step = follower.step(connection, name)
+                    more |= step.more
+                    reached[name].append(step.position)
+            except (psycopg.Error, TooManyDeadLetters) as error:
+                if connection.closed or isinstance(error, psycopg.errors.LockNotAvailable):
+                    raise
+                # What is wrong with one view holds up none of the others.
+                failed = failed or error
+        if failed is not None:
+            raise failed
         self._last = _Turn(
             held=True,
             more=more,

@@ -141,6 +141,8 @@ class Relay:
         if self._broker is None:
             # Also where there is nothing to publish: the exchanges are what others bind their queues to.
             self._broker = await Broker.connect(self._amqp_url, f"lizenzserver {WORKER}")
+        if self._broker.is_lost:
+            raise BrokerAway("the connection was lost")
         messages, unreadable = await self._next_messages(connection, self._positions)
         if messages:
             await self._broker.publish(messages)

@@ -56,15 +56,28 @@ async def _newest_migration(services: Services) -> int | None:
 
 
 async def _bounded(services: Services) -> dict[str, Probe]:
-    asking = asyncio.create_task(_database(services))
+    # By themselves: a rebuild's swap may hold up the workers' state, and no request needs it.
+    asking, asking_workers = asyncio.create_task(_database(services)), asyncio.create_task(_workers(services))
     # No asyncio.timeout: a query that is cancelled waits on for a server that hangs.
-    await asyncio.wait([asking], timeout=PROBE_SECONDS)
+    await asyncio.wait([asking, asking_workers], timeout=PROBE_SECONDS)
+    unreachable = Probe(ok=False, detail="can't be reached")
+    unknown = Probe(ok=False, detail="unknown", vital=False)
+    return {
+        **_answered(asking, {"database": unreachable, "migrations": Probe(ok=False, detail="unknown")}),
+        **_answered(asking_workers, dict.fromkeys((*_names(services), "dead_letters"), unknown)),
+    }
+
+
+def _answered(asked: asyncio.Task[dict[str, Probe]], otherwise: dict[str, Probe]) -> dict[str, Probe]:
     try:
-        return asking.result()
+        return asked.result()
     except (psycopg.Error, PoolTimeout, TooManyRequests, asyncio.InvalidStateError):
-        asking.cancel()
-        unreachable = Probe(ok=False, detail="can't be reached")
-        return {"database": unreachable, "migrations": Probe(ok=False, detail="unknown")}
+        asked.cancel()
+        return otherwise
+
+
+def _names(services: Services) -> tuple[str, ...]:
+    return ("projector",) if services.settings.amqp_url is None else ("projector", "relay")
 
 
 async def _database(services: Services) -> dict[str, Probe]:
@@ -73,14 +86,13 @@ async def _database(services: Services) -> dict[str, Probe]:
     if newest != expected:
         behind = f"the schema is at {newest}, this program needs {expected}"
         return {"database": Probe(ok=True), "migrations": Probe(ok=False, detail=behind)}
+    return {"database": Probe(ok=True), "migrations": Probe(ok=True)}
+
+
+async def _workers(services: Services) -> dict[str, Probe]:
     fan_out = await services.fan_out.read()
-    workers = ("projector",) if services.settings.amqp_url is None else ("projector", "relay")
-    return {
-        "database": Probe(ok=True),
-        "migrations": Probe(ok=True),
-        **{worker: _worker(fan_out, worker) for worker in workers},
-        "dead_letters": _dead_letters(fan_out),
-    }
+    workers = {worker: _worker(fan_out, worker) for worker in _names(services)}
+    return {**workers, "dead_letters": _dead_letters(fan_out)}
 
 
 def _worker(fan_out: FanOut, worker: str) -> Probe:

@@ -90,6 +90,8 @@ async def test_a_part_of_a_log(client: Client, replays: Replays) -> None:
     done = await replays("--from", "2", "--until", "4")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "3 messages sent to bi.licences, up to position 4 of the events log\n"
+    done = await replays("--from", "5000")
+    assert done.stderr == "0 messages sent to bi.licences, up to position 9 of the events log\n"
 
 
 async def test_only_what_is_wanted(client: Client, replays: Replays) -> None:
@@ -210,6 +212,7 @@ def test_without_a_broker(cli: CommandLine) -> None:
         ("--to", "x" * 256, "--from", "begin"),
         ("--to", QUEUE, "--from", "end"),
         ("--to", QUEUE, "--from", "begin", "--until", "0"),
+        ("--to", QUEUE, "--from", "7", "--until", "5"),
     ],
 )
 def test_wrong_usage(bare: CommandLine, arguments: tuple[str, ...]) -> None:

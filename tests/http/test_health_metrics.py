@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
@@ -58,6 +59,20 @@ async def test_what_was_set_aside_is_told_and_ends_no_service(client: Client, se
     assert 'lizenzserver_dead_letters{consumer="seats"} 1.0' in await metrics(client)
     async with services.pool.connection() as connection:
         await connection.execute("DELETE FROM dead_letters")
+
+
+async def test_it_is_ready_while_a_rebuild_swaps(client: Client, services: Services) -> None:
+    conninfo = services.pool.conninfo
+    assert isinstance(conninfo, str)
+    async with await psycopg.AsyncConnection.connect(conninfo) as owner:
+        await owner.execute("RESET ROLE")
+        await owner.execute("LOCK TABLE consumers IN ACCESS EXCLUSIVE MODE")
+        services.fan_out.last = None
+        reply = await client.request("GET", "/health/ready")
+        assert (reply.status, reply["status"]) == (200, "degraded")
+        assert reply["checks"]["database"] == {"ok": True}
+        assert reply["checks"]["projector"] == {"ok": False, "detail": "unknown"}
+        assert "lizenzserver_" in await metrics(client)
 
 
 @pytest.mark.parametrize("which", SERVICES, ids=lambda service: str(service.name))

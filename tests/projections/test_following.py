@@ -175,3 +175,15 @@ def test_a_lost_connection_costs_nothing(database: Database) -> None:
     again: Any = follow(database, SEATS)
     assert again == 450
     assert differing_rows(database, SEATS) == 0
+
+
+def test_what_the_log_has_dropped_is_not_said_to_be_applied(database: Database) -> None:
+    store(database, [Use(START, UUID(int=1))])
+    poison(database, "usage_days", "true")
+    follow(database, USAGE_COUNTS)
+    as_owner(database, CURE.format(table="usage_days"))
+    with database.connect_worker("test") as connection:
+        connection.execute("SELECT drop_usage_partitions(current_date)")
+        with pytest.raises(LookupError, match="does not hold it any more"):
+            Follower(USAGE_COUNTS, decoder()).redrive(connection, "usage", 1)
+    assert set_aside(database, "usage") == []

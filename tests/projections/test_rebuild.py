@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -11,16 +13,17 @@ import pytest
 from commands.event_mapper import decoder
 from commands.recorder import EVENTS_LOCK
 from infra.postgres import Database
+from projections import dead_letters
 from projections.following import Follower
 from projections.inline_views import InlineViews
 from projections.projection import Projection
-from projections.rebuild import Progress, Rebuild, RebuildUnderWay
+from projections.rebuild import NotComplete, Progress, Rebuild, RebuildUnderWay
 from projections.registry import ASYNCHRONOUS
 from projections.seats import SEATS
 from projections.usage_counts import USAGE_COUNTS
 from tests.support.client import eventually
 from tests.support.event_log import START, append, lives_of_licenses
-from tests.support.given import activated, recorded
+from tests.support.given import activated, issued, recorded
 from tests.support.orders import PlainEmails, activate, carry_out, issue, running_writer
 from tests.support.usage import Use, failed, reading, store
 
@@ -208,3 +211,85 @@ def test_one_at_a_time(database: Database) -> None:
         Rebuild(owner, SEATS, decoder()).begin()
         with pytest.raises(RebuildUnderWay, match="seats"):
             Rebuild(other, SEATS, decoder()).begin()
+
+
+def test_what_stands_aside_outlives_a_check_that_was_killed(database: Database) -> None:
+    one = UUID(int=1)
+    append(database, [recorded(one, 1, issued(99)), *(recorded(one, n, activated(f"d{n}")) for n in range(2, 12))])
+    with database.connect_owner() as owner:
+        owner.execute("UPDATE lizenzserver.licensing_events SET topic = 'unknown' WHERE notification_id = 5")
+    follow(database, SEATS)
+
+    def end(progress: Progress) -> None:
+        if progress.done > 5:
+            raise Ended
+
+    with database.connect_owner() as owner:
+        making = Rebuild(owner, SEATS, decoder())
+        making.begin(afresh=True)
+        with pytest.raises(Ended):
+            making.compare(end)
+    rebuild(database, SEATS)
+    with database.connect() as connection:
+        assert dead_letters.positions(connection, "seats", "events") == [5]
+
+
+@pytest.mark.parametrize("what", ["schema", "code"])
+def test_a_rebuild_of_another_version_begins_anew(
+    database: Database, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database)
+    follow(database)
+    with database.connect_owner() as owner:
+        Rebuild(owner, SEATS, decoder()).begin()
+    if what == "schema":
+        with database.connect_owner() as owner:
+            owner.execute("INSERT INTO lizenzserver.schema_migrations VALUES (9999, 'later', 'other')")
+            owner.execute("ALTER TABLE lizenzserver.seat_days ADD COLUMN later text")
+    else:
+        monkeypatch.setattr("inspect.getsource", lambda _: "other code")
+    with database.connect_owner() as owner:
+        making = Rebuild(owner, SEATS, decoder())
+        assert not making.begin()
+        making.fold(lambda _: None)
+        making.swap()
+    columns = {name for row in rows(database, "SELECT * FROM seat_days") for name in row}
+    assert ("later" in columns) == (what == "schema")
+    assert set(check(database, SEATS).values()) == {0}
+
+
+def test_licences_are_not_swapped_for_fewer(database: Database) -> None:
+    events = [event for event in lives_of_licenses(50) if event.originator_version == 1]
+    append(database, events)
+    rebuild(database, INLINE)
+    with database.connect_owner() as owner:
+        owner.execute("UPDATE lizenzserver.licensing_events SET topic = 'unknown' WHERE notification_id = 1")
+    with pytest.raises(NotComplete, match="position 1"):
+        rebuild(database, INLINE)
+    assert len(rows(database, "SELECT FROM licenses")) == len(events)
+
+
+async def test_orders_go_on_while_a_backup_keeps_a_rebuild_waiting(database: Database) -> None:
+    waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'licenses'::regclass"
+    seconds: list[float] = []
+    async with running_writer(database) as writer:
+        await carry_out(writer, issue(UUID(int=1)))
+        with database.connect() as backup:
+            backup.execute("BEGIN; LOCK TABLE licenses IN ACCESS SHARE MODE")
+            swapping = asyncio.create_task(asyncio.to_thread(rebuild, database, INLINE))
+            await eventually(_async(lambda: rows(database, waiting)))
+            for number in range(2, 10):
+                start = time.monotonic()
+                await carry_out(writer, issue(UUID(int=number)))
+                seconds.append(time.monotonic() - start)
+            await eventually(_async(lambda: rows(database, waiting)))
+        await swapping
+    assert max(seconds) < 1
+    assert set(check(database, INLINE).values()) == {0}
+
+
+def _async(condition: Callable[[], object]) -> Callable[[], Awaitable[object]]:
+    async def asked() -> object:
+        return await asyncio.to_thread(condition)
+
+    return asked

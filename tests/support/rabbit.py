@@ -81,7 +81,8 @@ class Rabbit:
     """A server on this machine. Usable within `with`."""
 
     def __init__(self) -> None:
-        program = shutil.which("rabbitmq-server")
+        # Debian puts it where the path of an ordinary user does not lead.
+        program = shutil.which("rabbitmq-server", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
         if program is None:
             raise RuntimeError("rabbitmq-server is not installed; tests/install-tools.sh does that")
         # The scripts on the path may switch the user; those beside them do as they are told.

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+from psycopg import Connection
 
+from commands.event_mapper import decoder
 from infra.postgres import Database
 from projections import dead_letters
+from projections.following import Follower
+from projections.registry import ASYNCHRONOUS
 from tests.support.client import eventually
 from tests.support.event_log import START, append, lives_of_licenses
 from tests.support.rabbit import Rabbit
 from tests.support.usage import Use, store
 from tests.support.workers import WorkerProcess, are_at_the_end, differing_rows, holder, identify
+from workers.feed import ClockFeed
+from workers.projector import Projector
 
 TAKEOVER_SECONDS = 10.0
 
@@ -143,6 +152,30 @@ async def test_connections_that_are_cut_are_made_again(database: Database, tmp_p
     assert differing_rows(database) == {}
 
 
+async def test_an_outage_is_said_once(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    away, attempts = True, 0
+
+    def connect() -> Connection[Any]:
+        nonlocal attempts
+        attempts += 1
+        if away:
+            raise psycopg.OperationalError("nobody is there\nor nobody listens")
+        return database.connect_worker("test")
+
+    followers = [Follower(projection, decoder()) for projection in ASYNCHRONOUS]
+    with caplog.at_level(logging.INFO, "workers.projector"):
+        working = asyncio.create_task(Projector(connect, followers, ClockFeed).run())
+        try:
+            await eventually(_async(lambda: attempts >= 4))
+            away = False
+            await eventually(_async(lambda: holder(database, "projector")))
+            await eventually(_async(lambda: "works" in caplog.text))
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+    assert caplog.messages == ["the projector waits: nobody is there", "the projector works"]
+
+
 async def test_one_bad_event_holds_up_nobody(
     database: Database, relay: WorkerProcess | None, amqp_url: str | None, tmp_path: Path
 ) -> None:
@@ -163,4 +196,29 @@ async def test_one_bad_event_holds_up_nobody(
             (letter,) = dead_letters.listed(connection)
         assert (letter.consumer, letter.log, letter.position) == ("devices-seen", "usage", 301)
         assert projector.log().count("aside") == 1, "one alert"
+    assert differing_rows(database) == {}
+
+
+@pytest.mark.parametrize("broken", ["usage_days", "device_days", "seat_days"])
+async def test_a_view_that_can_not_be_written_holds_up_no_other(database: Database, broken: str) -> None:
+    add_rows(database, 1)
+    with database.connect_owner() as owner:
+        owner.execute(f"REVOKE INSERT ON lizenzserver.{broken} FROM lizenzserver_service")
+    followers = [Follower(projection, decoder()) for projection in ASYNCHRONOUS]
+    working = asyncio.create_task(Projector(lambda: database.connect_worker("test"), followers, ClockFeed).run())
+    try:
+
+        def written() -> set[str]:
+            with database.connect() as connection:
+                tables = ("usage_days", "device_days", "seat_days")
+                return {table for table in tables if connection.execute(f"SELECT FROM {table} LIMIT 1").rowcount}
+
+        await eventually(_async(lambda: len(written()) == 2))
+        assert written() == {"usage_days", "device_days", "seat_days"} - {broken}
+        with database.connect_owner() as owner:
+            owner.execute(f"GRANT INSERT ON lizenzserver.{broken} TO lizenzserver_service")
+        await caught_up(database)
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
     assert differing_rows(database) == {}

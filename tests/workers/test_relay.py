@@ -87,6 +87,17 @@ async def test_messages_carry_what_programs_go_by(database: Database, host: Virt
         assert properties.timestamp is not None
 
 
+async def test_catching_up_takes_no_pauses(
+    database: Database, host: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the sequence counts as settled at once, and the table is looked at but once a second.
+    monkeypatch.setattr("workers.log_reader.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("workers.relay.MOST_ROWS", 20)
+    fill(database, usage=1000)
+    async with relaying(database, host.url):
+        await eventually(lambda: drained(database), 20)
+
+
 async def test_what_nobody_is_bound_to_is_kept(database: Database, host: VirtualHost) -> None:
     fill(database, events=5, usage=5)
     async with relaying(database, host.url):
@@ -139,7 +150,7 @@ async def test_an_event_that_cannot_be_read_is_not_passed_over(
             "INSERT INTO licensing_events (originator_id, originator_version, topic, state)"
             " VALUES (gen_random_uuid(), 1, 'license.from_the_future', '{}')"
         )
-    fill(database, usage=5)
+    fill(database, events=3, usage=5)
     async with relaying(database, host.url) as relay:
         await in_state(relay, "event unreadable")
 
@@ -202,6 +213,20 @@ async def test_one_killed_before_it_saved_its_position_publishes_the_same_again(
     after = await asyncio.to_thread(host.take, QUEUE)
     assert [one.properties.message_id for one in after] == [one.properties.message_id for one in before][:40]
     assert [one.event for one in after] == [one.event for one in before][:40]
+
+
+async def test_one_that_lost_its_lease_does_not_move_the_position(database: Database, host: VirtualHost) -> None:
+    await with_queue(host)
+    async with relaying(database, host.url) as relay:
+        await in_state(relay, "relaying")
+        with database.connect() as other, other.transaction():
+            other.execute("UPDATE leases SET holder = gen_random_uuid(), expires_at = now() + interval '5 seconds'")
+        # It does not know that yet.
+        fill(database, usage=5)
+        await in_state(relay, "standing by")
+        assert positions(database) == (0, 0)
+        await eventually(lambda: drained(database), TAKEOVER_SECONDS)
+    await expect_all(database, host)
 
 
 async def test_another_one_takes_over_from_a_frozen_and_from_a_killed_one(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from infra.postgres import Database
 from tests.support.client import eventually
 from tests.support.rabbit import Rabbit, VirtualHost
 from tests.support.relaying import QUEUE, arrived, drained, fill, log_positions, positions, relaying, sequences
 from tests.support.tcp_proxy import TcpProxy
-from workers.broker import Broker
+from workers import broker as brokers
+from workers import relay as relays
+from workers.broker import Broker, BrokerAway
 from workers.relay import Relay, State
 
 RECOVERY_SECONDS = 10
@@ -110,9 +114,34 @@ async def test_confirms_that_never_come_are_waited_for_four_seconds(database: Da
     await expect_all(database, host)
 
 
-async def test_an_alarm_of_the_broker_is_told_and_waited_out(
-    database: Database, host: VirtualHost, rabbit: Rabbit
+async def test_a_connection_lost_for_want_of_heartbeats_ends_nothing(
+    database: Database, host: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Then the library cancels what waits for it, as if the relay itself were cancelled.
+    monkeypatch.setattr(brokers, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(brokers, "CONFIRM_SECONDS", 60.0)
+    monkeypatch.setattr(brokers, "CALL_SECONDS", 60.0)
+    await with_queue(host)
+    with TcpProxy(host.url) as proxy:
+        other = await Broker.connect(proxy.url, "test")
+        async with relaying(database, proxy.url) as relay:
+            await in_state(relay, "relaying")
+            proxy.swallow_answers()
+            fill(database, events=5, usage=5)
+            with pytest.raises(BrokerAway):
+                await other.declare_queue("projector")
+            await in_state(relay, "broker away")
+            proxy.let_through()
+            await eventually(lambda: drained(database), RECOVERY_SECONDS)
+        await other.close()
+    await expect_all(database, host)
+
+
+async def test_an_alarm_of_the_broker_is_told_and_waited_out(
+    database: Database, host: VirtualHost, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brokers, "CONFIRM_SECONDS", 0.5)
+    monkeypatch.setattr(brokers, "BLOCKED_SECONDS", 0.1)
     await with_queue(host)
     async with relaying(database, host.url) as relay:
         await in_state(relay, "relaying")
@@ -122,8 +151,17 @@ async def test_an_alarm_of_the_broker_is_told_and_waited_out(
             await in_state(relay, "broker blocked")
             assert "memory" in relay.reason
             assert positions(database) == (0, 0)
+
+            async def has_tried_often() -> bool:
+                return relay._pause == relays.LONGEST_PAUSE_SECONDS
+
+            await eventually(has_tried_often, 20)
         finally:
             await asyncio.to_thread(rabbit.control, "set_vm_memory_high_watermark", "0.4")
         await eventually(lambda: drained(database), RECOVERY_SECONDS)
         assert relay.state == "relaying"
-    await expect_all(database, host)
+    taken = await asyncio.to_thread(host.take, QUEUE)
+    events, usage = log_positions(database)
+    assert len({one.event["id"] for one in taken}) == len(events) + len(usage)
+    # It does not heap up the same messages in a connection that takes none.
+    assert len(taken) <= 2 * (len(events) + len(usage))
