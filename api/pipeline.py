@@ -51,7 +51,9 @@ def handler_of(endpoint: Endpoint, services: Services) -> Handler:
             answer = refuse(endpoint.dialect, endpoint, refusal, call.request_id)
         except (psycopg.OperationalError, PoolTimeout, TooManyRequests) as error:
             services.metrics.count("database_errors_total", "Requests that the database could not serve")
-            log.warning("request %s: the database can't serve: %s", call.request_id, error)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("request %s: the database can't serve: %s", call.request_id, reason)
+            services.suspect_connections()
             answer = refuse(endpoint.dialect, endpoint, ServiceUnavailable(), call.request_id)
         return respond(answer, call.quota)
 

@@ -66,4 +66,10 @@ class Services:
     decode_event: Callable[[dict[str, Any]], Recorded]
     misses: MissLimiter = field(default_factory=MissLimiter)
     licenses_api_misses: MissLimiter = field(default_factory=MissLimiter)
+    _checking: asyncio.Task[None] | None = None
     analyses: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANALYSES_AT_ONCE))
+
+    def suspect_connections(self) -> None:
+        """Have the pool look through its idle connections, since one was lost: after a restart all of them are."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self.pool.check())

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cli.errors import Failure
-from cli.output import AsJson, say, write_fields, write_json, write_table
+from cli.output import AsJson, say, write_json, write_table
 from cli.teaching import examples
 
 if TYPE_CHECKING:
-    from psycopg import Connection
-
-    from projections.dead_letters import DeadLetter
+    from infra.postgres import Database
+    from projections.projection import Log
 
 Consumer = Annotated[str, typer.Argument(help="The consumer's name, as `dead list` shows it.")]
 LogName = Annotated[Literal["events", "usage"], typer.Argument(help="Which log.")]
@@ -45,22 +44,42 @@ def list_dead(as_json: AsJson = False) -> None:
         write_table(columns, [[x.consumer, x.log, x.position, x.failed_at, x.error] for x in letters])
 
 
-def show(consumer: Consumer, log: LogName, position: Position, as_json: AsJson = False) -> None:
-    """Show one event that was set aside, as the queue would tell it."""
-    from cli.database import opened_for_command, settings_for_command
-    from projections import dead_letters
+def show(consumer: Consumer, log: LogName, position: Position) -> None:
+    """Show one event that was set aside: why, and the event as the queue tells it. JSON."""
+    import asyncio
 
-    with opened_for_command(settings_for_command()) as database, database.connect() as connection:
+    from cli.database import opened_for_command, settings_for_command
+
+    with opened_for_command(settings_for_command()) as database:
+        write_json(asyncio.run(_shown(database, consumer, log, position)))
+
+
+async def _shown(database: Database, consumer: str, log: Log, position: int) -> dict[str, object]:
+    import msgspec
+
+    from commands.event_mapper import decoder
+    from projections import dead_letters
+    from workers.log_reader import UnreadableEvent, events_after, installation, usage_after
+
+    with database.connect() as connection:
         letters = dead_letters.listed(connection, consumer)
-        letter = next((x for x in letters if (x.log, x.position) == (log, position)), None)
-        if letter is None:
-            raise Failure(f"{consumer} has set nothing aside at {log} position {position}")
-        row = _row(connection, letter)
-    if as_json:
-        write_json({"dead_letter": letter, "row": row})
-        return
-    shown = {"consumer": letter.consumer, "log": letter.log, "position": letter.position, "failed": letter.failed_at}
-    write_fields({**shown, "error": letter.error, **{f"row.{name}": value for name, value in row.items()}})
+    letter = next((x for x in letters if (x.log, x.position) == (log, position)), None)
+    if letter is None:
+        raise Failure(f"{consumer} has set nothing aside at {log} position {position}")
+    async with await database.connect_async_worker("dead-letters") as reading:
+        instance = await installation(reading)
+        if instance is None:
+            raise Failure("no service has been started on this database yet")
+        try:
+            if log == "events":
+                messages = await events_after(reading, position - 1, 1, decoder(), instance)
+            else:
+                messages = await usage_after(reading, position - 1, 1, instance)
+        except UnreadableEvent as error:
+            return {"dead_letter": letter, "event": None, "reason": f"{error}: {error.__cause__}"}
+    if not messages or messages[0].position != position:
+        return {"dead_letter": letter, "event": None, "reason": "the log does not hold it any more"}
+    return {"dead_letter": letter, "event": msgspec.Raw(messages[0].body)}
 
 
 def redrive(
@@ -100,22 +119,3 @@ def redrive(
         raise Failure(
             f"not all dead letters of {consumer} could be applied" if failed else "there is no such dead letter"
         )
-
-
-def _row(connection: Connection[dict[str, object]], letter: DeadLetter) -> dict[str, object]:
-    """Return what the log holds, without what is sealed."""
-    if letter.log == "events":
-        query = (
-            "SELECT originator_id, originator_version, topic, convert_from(state, 'UTF8')::jsonb #- '{data,sealed}'"
-            " #- '{data,key_sealed}' #- '{cause,sealed_address}' AS state"
-            " FROM licensing_events WHERE notification_id = %s"
-        )
-    else:
-        query = (
-            "SELECT occurred_at, type, operation, license_id, hardware_id, api_key_id, reason, app_version,"
-            " client_time, country FROM usage WHERE id = %s"
-        )
-    row = connection.execute(query, (letter.position,)).fetchone()
-    if row is None:
-        raise Failure(f"{letter.log} position {letter.position} is not in the log any more")
-    return row

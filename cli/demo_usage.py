@@ -12,6 +12,7 @@ from commands.usage_row import Operation, UsageType
 
 _AT_WORK = 0.85
 _AT_WORK_ON_SUNDAYS = 0.06
+_MINUTES_BETWEEN_BEATS = 25
 _STRANGERS = (("RU", 9), ("BR", 8), ("VN", 7), ("IN", 7), ("TR", 4))
 """Where the leaked key is tried, and by how many devices."""
 
@@ -75,9 +76,10 @@ def _sessions(random: Random, device: Device, midnight: datetime) -> Iterator[tu
     else:
         return
     yield start, "validate"
-    for hour in range(1, hours):
-        moment = start + timedelta(hours=hour, seconds=random.uniform(-90, 90))
-        yield moment, "validate" if hour % 4 == 0 else "heartbeat"
+    # Often enough that a working day is one session, seldom enough that making it up takes a few seconds.
+    for beat in range(1, hours * 60 // _MINUTES_BETWEEN_BEATS):
+        moment = start + timedelta(minutes=beat * _MINUTES_BETWEEN_BEATS, seconds=random.uniform(-90, 90))
+        yield moment, "validate" if beat % 9 == 0 else "heartbeat"
 
 
 def _use(license: License, device: Device, moment: datetime, operation: Operation, now: datetime) -> Use:

@@ -29,7 +29,7 @@ def _of_ours(error: Exception) -> str | None:
     from infra.places import GeoDatabaseError
     from infra.settings import SettingsError
     from projections.dead_letters import TooManyDeadLetters
-    from projections.rebuild import NotComplete, RebuildUnderWay
+    from projections.rebuild import NotComplete, RebuildUnderWay, StillRead
 
     if isinstance(error, DataFolderInUse):
         return f"{error}: stop it, choose another DATA_DIR, or give both processes one DATABASE_URL"
@@ -47,6 +47,7 @@ def _of_ours(error: Exception) -> str | None:
         MigrationError,
         NotComplete,
         RebuildUnderWay,
+        StillRead,
         SettingsError,
         TooManyDeadLetters,
     )

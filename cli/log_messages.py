@@ -18,7 +18,7 @@ from cli.output import say
 from commands.event_mapper import decoder
 from infra.postgres import Database
 from projections.projection import Log
-from workers.log_reader import UnreadableEvent, UsageWatch, ends, events_after, usage_after
+from workers.log_reader import UnreadableEvent, UsageWatch, ends, events_after, installation, usage_after
 from workers.messages import Message
 
 BATCH = 1000
@@ -108,6 +108,5 @@ class LogSource:
     async def _named(self) -> str | None:
         """Return what names this installation. It gets its name with its first start, before its first row."""
         if self._instance is None:
-            row = await (await self._connection.execute("SELECT key_fingerprint FROM service_identity")).fetchone()
-            self._instance = row["key_fingerprint"] if row is not None else None
+            self._instance = await installation(self._connection)
         return self._instance

@@ -17,6 +17,7 @@ from infra.settings import Settings
 from projections.following import MOST_USAGE_ROWS, Follower
 from projections.registry import ASYNCHRONOUS
 from workers.feed import ClockFeed, Feed, QueueFeed
+from workers.log_reader import installation
 from workers.projector import Projector
 from workers.relay import Relay
 
@@ -66,13 +67,11 @@ def _feed(amqp_url: str | None, worker: str, instance: str) -> Callable[[], Feed
 
 
 async def _instance(database: Database) -> str:
-    """Return the fingerprint that names this installation in messages: the first start of a service notes it."""
+    """Wait for the first start of a service, which gives the installation its name."""
     async with await database.connect_async_worker("start") as connection:
-        while True:
-            row = await (await connection.execute("SELECT key_fingerprint FROM service_identity")).fetchone()
-            if row is not None:
-                return str(row["key_fingerprint"])
+        while (name := await installation(connection)) is None:  # noqa: ASYNC110 - it happens in another process
             await asyncio.sleep(IDENTITY_SECONDS)
+    return name
 
 
 @asynccontextmanager

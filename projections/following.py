@@ -128,7 +128,9 @@ class Follower:
             self._limit[log] = max(1, self._limit[log] // 2)
             if not is_of_an_event(error):
                 raise
-            log_.info("%s: a batch of %s failed, a smaller one follows: %s", self.projection.name, log, error)
+            log_.info(
+                "%s: a batch of %s failed, a smaller one follows: %s", self.projection.name, log, type(error).__name__
+            )
             return Step(0, positions(connection, self.projection).of(log), more=True)
         more = batch.size == self._limit[log]
         self._limit[log] = min(self._most[log], self._limit[log] * 2)

@@ -55,6 +55,10 @@ _CONSUMERS = """
         c.moved_at, clock_timestamp() AS now,
         (SELECT count(*) FROM dead_letters d WHERE d.consumer = c.consumer) AS dead_letters
     FROM consumers AS c CROSS JOIN usage_id_seq AS ids
+    -- A relay whose broker was given up for good is no concern after a week, nor does retention wait for it longer.
+    WHERE c.moved_at > clock_timestamp() - interval '7 days' OR EXISTS (
+        SELECT FROM leases l WHERE l.expires_at > clock_timestamp()
+            AND l.worker = CASE WHEN c.consumer = 'relay' THEN 'relay' ELSE 'projector' END)
     ORDER BY c.consumer
 """
 _WORKERS = "SELECT worker, holder_name, expires_at > clock_timestamp() AS alive FROM leases ORDER BY worker"

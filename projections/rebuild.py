@@ -63,6 +63,10 @@ class NotComplete(Exception):
     """Tables that must be exact lack events that could not be applied. The message names the first."""
 
 
+class StillRead(Exception):
+    """The old tables could not be replaced, since somebody reads them. The message is one line for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How many rows of the logs have been folded, and how many there are in all."""
@@ -141,7 +145,8 @@ class Rebuild:
     def swap(self) -> None:
         """Fold the rest, and put the second tables in the place of the live ones, in one transaction.
 
-        The live consumer waits meanwhile; readers see the old tables until the commit. Raises NotComplete.
+        The live consumer waits meanwhile; readers see the old tables until the commit. Raises NotComplete; and
+        StillRead where readers of the old tables did not end for a minute: the second tables stay.
         """
         for table in self._projection.tables:
             self._connection.execute(SQL("ANALYZE {}").format(in_schema(self._schema, table)))
@@ -150,7 +155,8 @@ class Rebuild:
                 self._swap()
             except psycopg.errors.LockNotAvailable:
                 if attempt == _SWAP_ATTEMPTS:
-                    raise
+                    msg = f"somebody reads {self._projection.name} without an end, such as a backup: try again later"
+                    raise StillRead(msg) from None
                 time.sleep(_SWAP_PAUSE_SECONDS)
             else:
                 return
@@ -159,7 +165,7 @@ class Rebuild:
         name = self._projection.name
         with self._connection.transaction():
             self._connection.execute("SET LOCAL synchronous_commit TO on")
-            self._connection.execute("SET LOCAL lock_timeout TO '2s'")
+            self._connection.execute("SET LOCAL lock_timeout TO '500ms'")
             # Readers with a snapshot hold it shared, whoever applies takes it first too.
             self._connection.execute("LOCK TABLE lizenzserver.consumers IN ACCESS EXCLUSIVE MODE")
             if self._append_lock is not None:

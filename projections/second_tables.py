@@ -9,7 +9,6 @@ from psycopg.sql import SQL, Composed, Identifier
 
 LIVE = "lizenzserver"
 """The schema whose tables are served."""
-_SERVICE_ROLE = "lizenzserver_service"
 
 _OPTIONS = "SELECT coalesce(array_to_string(reloptions, ', '), '') AS options FROM pg_class WHERE oid = %s::regclass"
 
@@ -18,6 +17,13 @@ _INDEXES = """
         replace(replace(pg_get_indexdef(i.indexrelid), name.relname, ''), name.relnamespace::regnamespace::text, '')
             AS definition
     FROM pg_index i JOIN pg_class name ON name.oid = i.indexrelid WHERE i.indrelid = %s::regclass
+"""
+
+
+_RIGHTS = """
+    SELECT role.rolname AS grantee, acl.privilege_type AS privilege, acl.is_grantable AS grantable
+    FROM pg_class table_, aclexplode(table_.relacl) AS acl LEFT JOIN pg_roles role ON role.oid = acl.grantee
+    WHERE table_.oid = %s::regclass AND acl.grantee <> table_.relowner
 """
 
 
@@ -37,7 +43,8 @@ def make_like(connection: Connection[Any], schema: str, table: str) -> None:
 
 
 def put_in_place(connection: Connection[Any], schema: str, table: str) -> None:
-    """Drop the live table and make the other one live, with the names of its indexes and the service's rights."""
+    """Drop the live table and make the other one live, with the names of its indexes and everybody's rights."""
+    rights = connection.execute(_RIGHTS, (f"{LIVE}.{table}",)).fetchall()
     names = {definition: name for name, definition in _indexes(connection, LIVE, table)}
     connection.execute(SQL("DROP TABLE {}").format(in_schema(LIVE, table)))
     connection.execute(SQL("ALTER TABLE {} SET SCHEMA {}").format(in_schema(schema, table), Identifier(LIVE)))
@@ -46,11 +53,10 @@ def put_in_place(connection: Connection[Any], schema: str, table: str) -> None:
             connection.execute(
                 SQL("ALTER INDEX {} RENAME TO {}").format(in_schema(LIVE, name), Identifier(names[definition]))
             )
-    connection.execute(
-        SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(
-            in_schema(LIVE, table), Identifier(_SERVICE_ROLE)
-        )
-    )
+    for right in rights:
+        grantee = Identifier(right["grantee"]) if right["grantee"] else SQL("PUBLIC")
+        statement = SQL("GRANT {} ON {} TO {}").format(SQL(right["privilege"]), in_schema(LIVE, table), grantee)
+        connection.execute(statement + SQL(" WITH GRANT OPTION") if right["grantable"] else statement)
 
 
 def _indexes(connection: Connection[Any], schema: str, table: str) -> list[tuple[str, str]]:

@@ -60,6 +60,12 @@ async def ends(connection: AsyncConnection[Any]) -> Ends:
     return Ends(row["events"], row["usage"])
 
 
+async def installation(connection: AsyncConnection[Any]) -> str | None:
+    """Return the fingerprint that names this installation in messages; the first start of a service gives it."""
+    row = await (await connection.execute("SELECT key_fingerprint FROM service_identity")).fetchone()
+    return None if row is None else str(row["key_fingerprint"])
+
+
 async def events_after(
     connection: AsyncConnection[Any], position: int, limit: int, decode: Decode, instance: str
 ) -> list[Message]:

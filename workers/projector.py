@@ -30,7 +30,8 @@ LONGEST_PAUSE_SECONDS = 2.0
 
 
 _ENDS = """
-    SELECT coalesce((SELECT max(notification_id) FROM licensing_events), 0) AS events, last_value AS usage
+    SELECT coalesce((SELECT max(notification_id) FROM licensing_events), 0) AS events,
+        CASE WHEN is_called THEN last_value ELSE 0 END AS usage
     FROM usage_id_seq
 """
 

@@ -60,6 +60,8 @@ async def _bounded(services: Services) -> dict[str, Probe]:
     asking, asking_workers = asyncio.create_task(_database(services)), asyncio.create_task(_workers(services))
     # No asyncio.timeout: a query that is cancelled waits on for a server that hangs.
     await asyncio.wait([asking, asking_workers], timeout=PROBE_SECONDS)
+    if any(task.done() and isinstance(task.exception(), psycopg.OperationalError) for task in (asking, asking_workers)):
+        services.suspect_connections()
     unreachable = Probe(ok=False, detail="can't be reached")
     unknown = Probe(ok=False, detail="unknown", vital=False)
     return {

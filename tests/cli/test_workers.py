@@ -83,16 +83,17 @@ async def test_status_is_a_health_check(cli: CommandLine, database: Database, tm
 
 def test_dead_letters_are_listed_shown_and_redriven(cli: CommandLine, database: Database) -> None:
     assert cli("dead", "list", "--json").json == {"dead_letters": []}
+    identify(database)
     poison(database)
     letters = cli("dead", "list", "--json").json["dead_letters"]
     assert [(letter["consumer"], letter["log"], letter["position"]) for letter in letters] == [
         ("seats", "events", 51),
         ("seats", "events", 52),
     ]
-    shown = cli("dead", "show", "seats", "events", "52")
-    assert "not this one" in shown.out
-    assert "pc-13" in shown.out
-    assert "sealed" not in shown.out
+    shown = cli("dead", "show", "seats", "events", "52").json
+    assert "not this one" in shown["dead_letter"]["error"]
+    assert (shown["event"]["type"], shown["event"]["data"]["hardware_id"]) == ("license.activated", "pc-13")
+    assert "sealed" not in str(shown)
     assert cli("dead", "show", "seats", "events", "7").code == 1
 
     again = cli("dead", "redrive", "seats")

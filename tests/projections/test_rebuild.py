@@ -31,7 +31,8 @@ INLINE = Projection(name="licenses", tables=InlineViews.TABLES, apply_events=Inl
 
 CATALOGUE = """
     SELECT c.relname, c.reloptions, i.relname AS index, has_table_privilege('lizenzserver_service', c.oid,
-        'SELECT, INSERT, UPDATE, DELETE') AS granted, pg_get_userbyid(c.relowner) AS owner
+        'SELECT, INSERT, UPDATE, DELETE') AS granted, has_table_privilege('pg_monitor', c.oid, 'SELECT') AS public,
+        pg_get_userbyid(c.relowner) AS owner
     FROM pg_class c LEFT JOIN pg_index x ON x.indrelid = c.oid LEFT JOIN pg_class i ON i.oid = x.indexrelid
     WHERE c.relname = ANY(%s) AND c.relnamespace = 'lizenzserver'::regnamespace ORDER BY 1, 3
 """
@@ -87,6 +88,8 @@ def test_what_was_falsified_is_found_and_made_good(database: Database, projectio
     fill(database)
     follow(database)
     assert set(check(database, projection).values()) == {0}
+    with database.connect_owner() as owner:
+        owner.execute(f"GRANT SELECT ON lizenzserver.{projection.tables[0]} TO PUBLIC")
     catalogue = rows(database, CATALOGUE, list(projection.tables))
     before = {table: rows(database, f"SELECT * FROM {table} ORDER BY 1, 2") for table in projection.tables}
     with database.connect() as connection:

@@ -48,19 +48,21 @@ class VirtualHost:
 
     def take(self, queue: str) -> list[Taken]:
         """Take all messages from a queue, in order."""
-        found: list[Taken] = []
+        return list(self.each(queue))
+
+    def each(self, queue: str) -> Iterator[Taken]:
+        """Take all messages from a queue, one after another."""
         with self.channel() as channel:
             channel.basic_qos(prefetch_count=1000)
             # The generator ends after a second without a message; a quorum queue may take a moment to begin.
-            for method, properties, body in channel.consume(queue, inactivity_timeout=1.0):
+            for number, (method, properties, body) in enumerate(channel.consume(queue, inactivity_timeout=1.0), 1):
                 if method is None or properties is None or body is None:
                     break
-                found.append(Taken(str(method.routing_key), properties, json.loads(body)))
-                if len(found) % 500 == 0:
+                yield Taken(str(method.routing_key), properties, json.loads(body))
+                if number % 500 == 0:
                     channel.basic_ack(method.delivery_tag or 0, multiple=True)
             channel.basic_ack(0, multiple=True)
             channel.cancel()
-        return found
 
     def size(self, queue: str) -> int:
         """Return how many messages of a queue are ready to be delivered."""
@@ -169,6 +171,9 @@ class Rabbit:
 
     def new_host(self) -> VirtualHost:
         """Make a virtual host of its own for one test."""
+        if self._script is None:
+            # A test that failed has left it dead: that one failure is enough.
+            self.start()
         name = f"test{next(self._numbers)}"
         # In one call: each takes a second to start.
         self.control(

@@ -1,0 +1,42 @@
+"""A database that was restarted costs no more than the requests under way: what else is broken is found at once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from uuid import uuid4
+
+from api.services import Services
+from infra.postgres import Database
+from tests.support.client import Client, eventually
+from tests.support.service import running, settings_for
+
+
+async def test_one_refused_request_mends_the_whole_pool(database: Database, tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path), database) as (services, client):
+        await mends(services, client, database)
+
+
+async def mends(services: Services, client: Client, database: Database) -> None:
+    async def get() -> int:
+        reply = await client.admin("GET", f"/licenses/{uuid4()}")
+        return int(reply.status)
+
+    assert set(await asyncio.gather(*(get() for _ in range(40)))) == {404}
+    assert services.pool.get_stats()["pool_size"] > 2
+    with database.connect_owner() as owner:
+        owner.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'lizenzserver' AND datname = current_database()"
+        )
+
+    refused = 0
+
+    async def mended() -> bool:
+        nonlocal refused
+        status = await get()
+        refused += status == 503
+        return status == 404 and set(await asyncio.gather(*(get() for _ in range(20)))) == {404}
+
+    await eventually(mended, 5)
+    assert refused <= 2, "not one for each connection that was lost"
