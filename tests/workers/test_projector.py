@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,6 +27,7 @@ from tests.support.event_log import START, append, lives_of_licenses
 from tests.support.rabbit import Rabbit
 from tests.support.usage import Use, store
 from tests.support.workers import WorkerProcess, are_at_the_end, differing_rows, holder, identify
+from workers.broker import Broker, queue_name
 from workers.feed import ClockFeed
 from workers.projector import Projector
 
@@ -128,6 +131,34 @@ async def test_another_one_takes_over(database: Database, tmp_path: Path, number
             working.send(signal.SIGCONT)
             add_rows(database, 3)
             await caught_up(database)
+    assert differing_rows(database) == {}
+
+
+async def test_every_message_three_times_and_in_no_order(database: Database, rabbit: Rabbit, tmp_path: Path) -> None:
+    host = rabbit.new_host()
+    await (await Broker.connect(host.url, "test")).close()
+    host.new_queue("analyst")
+    with WorkerProcess(database, "projector", tmp_path, host.url) as projector:
+        await eventually(_async(lambda: holder(database, "projector")))
+        projector.send(signal.SIGSTOP)  # its queue is there, and fills
+        add_rows(database, 1)
+        with WorkerProcess(database, "relay", tmp_path, host.url):
+            await eventually(_async(lambda: are_at_the_end(database, "relay")), 20)
+        messages = [taken.event for taken in host.take("analyst")] * 3
+        Random(1).shuffle(messages)
+        with host.channel() as channel:
+            for event in messages:
+                channel.basic_publish("", queue_name("projector"), json.dumps(event).encode())
+        projector.send(signal.SIGCONT)
+        await caught_up(database)
+
+        async def all_acked() -> bool:
+            return await asyncio.to_thread(host.size, queue_name("projector")) == 0
+
+        await eventually(all_acked, 20)
+        assert projector.stop() == 0
+    assert host.size(queue_name("projector")) == 0, "what was not acked would have come back"
+    assert host.size(f"{queue_name('projector')}.dead") == 0
     assert differing_rows(database) == {}
 
 
