@@ -1,20 +1,12 @@
-"""A RabbitMQ server for all tests of workers, and a name space on it for each test that asks."""
+"""A name space of the session's RabbitMQ, under the name that the tests of workers use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.rabbit import Rabbit, VirtualHost
-
-
-@pytest.fixture(scope="session")
-def rabbit() -> Iterator[Rabbit]:
-    with Rabbit() as running:
-        yield running
+from tests.support.rabbit import VirtualHost
 
 
 @pytest.fixture
-def host(rabbit: Rabbit) -> VirtualHost:
-    return rabbit.new_host()
+def host(virtual_host: VirtualHost) -> VirtualHost:
+    return virtual_host

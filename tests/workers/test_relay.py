@@ -29,7 +29,7 @@ from workers.broker import Broker
 from workers.relay import Relay, State
 
 TAKEOVER_SECONDS = 10
-CONCURRENT_ROWS = int(os.environ.get("RELAY_TEST_ROWS", "20000"))
+CONCURRENT_ROWS = int(os.environ.get("RELAY_TEST_ROWS", "10000"))
 """Rows of the test with four writers; the long run sets 1000000."""
 
 

@@ -142,6 +142,7 @@ async def test_an_alarm_of_the_broker_is_told_and_waited_out(
 ) -> None:
     monkeypatch.setattr(brokers, "CONFIRM_SECONDS", 0.5)
     monkeypatch.setattr(brokers, "BLOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(relays, "LONGEST_PAUSE_SECONDS", 0.8)
     await with_queue(host)
     async with relaying(database, host.url) as relay:
         await in_state(relay, "relaying")
