@@ -57,7 +57,8 @@ async def _read(database: Database) -> FanOut:
 
 def _write(found: FanOut) -> None:
     write_table(
-        ["worker", "held by", "works"], [[state.worker, state.holder_name, state.alive] for state in found.workers]
+        ["worker", "held by", "works", "trouble"],
+        [[state.worker, state.holder_name, state.alive, state.trouble or None] for state in found.workers],
     )
     write_table(
         ["consumer", "event position", "usage position", "seconds behind", "dead letters"],

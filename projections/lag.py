@@ -23,11 +23,12 @@ class ConsumerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
-    """The process that holds a worker's lease, as `host:process id`, and whether the lease still runs."""
+    """The process that holds a worker's lease, as `host:process id`, whether the lease still runs, and its trouble."""
 
     worker: str
     holder_name: str
     alive: bool
+    trouble: str
 
 
 class FanOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,10 @@ class FanOut(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, consumer: str) -> ConsumerState | None:
         """Return one consumer's state."""
         return next((state for state in self.consumers if state.consumer == consumer), None)
+
+    def trouble(self, worker: str) -> str:
+        """Return what keeps a worker's holder from working; empty where nothing does."""
+        return next((state.trouble for state in self.workers if state.worker == worker), "")
 
     def is_alive(self, worker: str) -> bool:
         """Tell whether a process does this worker's work."""
@@ -61,7 +66,7 @@ _CONSUMERS = """
             AND l.worker = CASE WHEN c.consumer = 'relay' THEN 'relay' ELSE 'projector' END)
     ORDER BY c.consumer
 """
-_WORKERS = "SELECT worker, holder_name, expires_at > clock_timestamp() AS alive FROM leases ORDER BY worker"
+_WORKERS = "SELECT worker, holder_name, expires_at > clock_timestamp() AS alive, trouble FROM leases ORDER BY worker"
 
 
 async def read(connection: Any) -> FanOut:

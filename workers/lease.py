@@ -16,10 +16,11 @@ RENEW_SECONDS = 2.0
 
 # The database's clock alone decides, so that machines need not agree on the time.
 _HOLD = """
-    INSERT INTO leases (worker, holder, holder_name, expires_at)
-    VALUES (%(worker)s, %(holder)s, %(name)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+    INSERT INTO leases (worker, holder, holder_name, expires_at, trouble)
+    VALUES (%(worker)s, %(holder)s, %(name)s, clock_timestamp() + make_interval(secs => %(seconds)s), %(trouble)s)
     ON CONFLICT (worker) DO UPDATE
-        SET holder = excluded.holder, holder_name = excluded.holder_name, expires_at = excluded.expires_at
+        SET holder = excluded.holder, holder_name = excluded.holder_name, expires_at = excluded.expires_at,
+            trouble = excluded.trouble
         WHERE leases.holder = excluded.holder OR leases.expires_at < clock_timestamp()
     RETURNING true
 """
@@ -38,11 +39,16 @@ class Lease:
         self.worker = worker
         self.holder = uuid4()
         self._renew_at = 0.0
+        self._trouble = ""
 
-    async def hold(self, connection: AsyncConnection[Any]) -> bool:
-        """Take the lease or renew it where that is due; tell whether this process may work. Raises psycopg's errors."""
-        if time.monotonic() < self._renew_at:
+    async def hold(self, connection: AsyncConnection[Any], trouble: str = "") -> bool:
+        """Take the lease or renew it where that is due; tell whether this process may work.
+
+        `trouble` is what health says of the holder: why it can't do its work, in one line. Raises psycopg's errors.
+        """
+        if time.monotonic() < self._renew_at and trouble == self._trouble:
             return True
+        self._trouble = trouble
         return self._note(held=(await connection.execute(_HOLD, self._wanted())).rowcount == 1)
 
     def hold_now(self, connection: Connection[Any]) -> bool:
@@ -62,8 +68,13 @@ class Lease:
         connection.execute(_GIVE_UP, (self.worker, self.holder))
 
     def _wanted(self) -> dict[str, Any]:
-        name = f"{socket.gethostname()}:{os.getpid()}"
-        return {"worker": self.worker, "holder": self.holder, "name": name, "seconds": LEASE_SECONDS}
+        return {
+            "worker": self.worker,
+            "holder": self.holder,
+            "name": f"{socket.gethostname()}:{os.getpid()}",
+            "seconds": LEASE_SECONDS,
+            "trouble": self._trouble,
+        }
 
     def _note(self, *, held: bool) -> bool:
         self._renew_at = time.monotonic() + RENEW_SECONDS if held else 0.0

@@ -31,6 +31,8 @@ STANDBY_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 
+_LONGEST_TROUBLE = 200
+
 State = Literal[
     "starting",
     "standing by",
@@ -131,7 +133,8 @@ class Relay:
             self._positions = None
             self._connection = await self._connect()
         connection = self._connection
-        if not await self._lease.hold(connection):
+        trouble = f"{self.state}: {self.reason}"[:_LONGEST_TROUBLE] if self.reason else ""
+        if not await self._lease.hold(connection, trouble):
             self._positions = None
             self._say("standing by")
             await self._drop_broker()

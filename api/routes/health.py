@@ -93,7 +93,11 @@ async def _database(services: Services) -> dict[str, Probe]:
 
 async def _workers(services: Services) -> dict[str, Probe]:
     fan_out = await services.fan_out.read()
-    workers = {worker: _worker(fan_out, worker) for worker in _names(services)}
+    names = _names(services)
+    if fan_out.of("relay") is not None and "relay" not in names:
+        # Another process knows the broker.
+        names = (*names, "relay")
+    workers = {worker: _worker(fan_out, worker) for worker in names}
     return {**workers, "dead_letters": _dead_letters(fan_out)}
 
 
@@ -101,8 +105,9 @@ def _worker(fan_out: FanOut, worker: str) -> Probe:
     if not fan_out.is_alive(worker):
         return Probe(ok=False, detail="no process does this work", vital=False)
     lags = {name: state.lag_seconds for name in CONSUMERS_OF[worker] if (state := fan_out.of(name)) is not None}
-    behind = [f"{name} is {lag:.0f} s behind" for name, lag in lags.items() if lag > LONGEST_LAG_SECONDS]
-    return Probe(ok=not behind, detail=", ".join(behind) or None, vital=False)
+    troubles = [trouble] if (trouble := fan_out.trouble(worker)) else []
+    troubles += [f"{name} is {lag:.0f} s behind" for name, lag in lags.items() if lag > LONGEST_LAG_SECONDS]
+    return Probe(ok=not troubles, detail=", ".join(troubles) or None, vital=False)
 
 
 def _dead_letters(fan_out: FanOut) -> Probe:

@@ -6,7 +6,8 @@ CREATE TABLE leases (
     worker text PRIMARY KEY,           -- relay, projector
     holder uuid NOT NULL,              -- made at the process's start
     holder_name text NOT NULL,         -- host and process id, for people
-    expires_at timestamptz NOT NULL
+    expires_at timestamptz NOT NULL,
+    trouble text NOT NULL DEFAULT ''   -- what keeps the holder from working, in one line
 );
 
 -- How far each consumer has come in each log: all up to and including a position is applied, or set aside.

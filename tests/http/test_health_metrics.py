@@ -75,6 +75,25 @@ async def test_it_is_ready_while_a_rebuild_swaps(client: Client, services: Servi
         assert "lizenzserver_" in await metrics(client)
 
 
+async def test_what_keeps_the_relay_from_its_work_is_told(client: Client, services: Services) -> None:
+    async with services.pool.connection() as connection:
+        await connection.execute("INSERT INTO consumers (consumer) VALUES ('relay')")
+        await connection.execute(
+            "INSERT INTO leases VALUES"
+            " ('relay', gen_random_uuid(), 'there:1', now() + interval '1 minute', 'broker away')"
+        )
+
+    async def told() -> Reply | None:
+        reply = await client.request("GET", "/health/ready")
+        return reply if "broker away" in str(reply["checks"].get("relay")) else None
+
+    reply = await eventually(told)
+    assert (reply.status, reply["checks"]["relay"]) == (200, {"ok": False, "detail": "broker away"})
+    async with services.pool.connection() as connection:
+        await connection.execute("DELETE FROM leases WHERE worker = 'relay'")
+        await connection.execute("DELETE FROM consumers WHERE consumer = 'relay'")
+
+
 @pytest.mark.parametrize("which", SERVICES, ids=lambda service: str(service.name))
 async def test_every_service_has_them(client: Client, services: Services, which: Service) -> None:
     runner = web.AppRunner(application(which, services, "test"), access_log=None)

@@ -137,6 +137,14 @@ async def test_a_connection_lost_for_want_of_heartbeats_ends_nothing(
     await expect_all(database, host)
 
 
+def trouble(database: Database) -> str:
+    """Return what the relay says keeps it from its work."""
+    with database.connect() as connection:
+        row = connection.execute("SELECT trouble FROM leases WHERE worker = 'relay'").fetchone()
+    assert row is not None
+    return str(row["trouble"])
+
+
 async def test_an_alarm_of_the_broker_is_told_and_waited_out(
     database: Database, host: VirtualHost, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,10 +165,16 @@ async def test_an_alarm_of_the_broker_is_told_and_waited_out(
                 return relay._pause == relays.LONGEST_PAUSE_SECONDS
 
             await eventually(has_tried_often, 20)
+            assert trouble(database).startswith("broker blocked"), "health tells it"
         finally:
             await asyncio.to_thread(rabbit.control, "set_vm_memory_high_watermark", "0.4")
         await eventually(lambda: drained(database), RECOVERY_SECONDS)
         assert relay.state == "relaying"
+
+        async def all_is_well() -> bool:
+            return trouble(database) == ""
+
+        await eventually(all_is_well)
     taken = await asyncio.to_thread(host.take, QUEUE)
     events, usage = log_positions(database)
     assert len({one.event["id"] for one in taken}) == len(events) + len(usage)
