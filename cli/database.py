@@ -31,13 +31,15 @@ def settings_for_command() -> Settings:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Database]:
+def opened(settings: Settings, *, keep_up: bool = False) -> Iterator[Database]:
     """Give the database, which may still need migrations; the embedded server is started and stopped where needed.
+
+    With `keep_up`, it is also started again where it ends meanwhile.
 
     Raises EmbeddedPostgresError.
     """
     if settings.database_url is None:
-        with EmbeddedServer(settings) as server:
+        with EmbeddedServer(settings, keep_up=keep_up) as server:
             yield server.database
         return
     owner = settings.database_owner_url or settings.database_url

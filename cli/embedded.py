@@ -7,7 +7,9 @@ leaves it to a `serve` that came meanwhile, and one that `kill -9` has orphaned 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
@@ -15,9 +17,13 @@ import psycopg
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
-from infra.embedded_postgres import EmbeddedPostgres
+from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from infra.postgres import SERVICE_ROLE, Database
 from infra.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0
 
 OWNER = "lizenzserver_owner"
 """Owns the schema: migrations are its work."""
@@ -30,9 +36,14 @@ _ROLES_LOCK = 0x6C697A_726F6C
 
 
 class EmbeddedServer:
-    """Use of the embedded server, from entering to leaving. Nobody connects to it as its superuser but this class."""
+    """Use of the embedded server, from entering to leaving. Nobody connects to it as its superuser but this class.
 
-    def __init__(self, settings: Settings) -> None:
+    With `keep_up`, a server that ends meanwhile is started again: nobody else would, and it recovers by itself.
+    """
+
+    def __init__(self, settings: Settings, *, keep_up: bool = False) -> None:
+        self._watch = Thread(target=self._keep_up, name="embedded server", daemon=True) if keep_up else None
+        self._leaving = Event()
         self._data_dir = settings.data_dir
         self._server = EmbeddedPostgres(settings.data_dir)
         self._descriptor: int | None = None
@@ -53,12 +64,26 @@ class EmbeddedServer:
         except BaseException:
             self._leave()
             raise
+        if self._watch is not None:
+            self._watch.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._leave()
 
+    def _keep_up(self) -> None:
+        while not self._leaving.wait(WATCH_SECONDS):
+            if not self._server.running():
+                log.error("the embedded database has ended, and is started again")
+                try:
+                    self._server.start()
+                except (EmbeddedPostgresError, OSError):
+                    log.exception("the embedded database does not start")
+
     def _leave(self) -> None:
+        self._leaving.set()
+        if self._watch is not None and self._watch.is_alive():
+            self._watch.join()
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return

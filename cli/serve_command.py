@@ -81,7 +81,7 @@ def _run(service: ServiceName | None, single_port: bool, workers: bool, stop: St
     # Half a second of imports, while PostgreSQL starts.
     Thread(target=import_module, args=("cli.serve",), daemon=True).start()
     with working("Preparing the database"):
-        database = held.enter_context(opened(settings))
+        database = held.enter_context(opened(settings, keep_up=True))
         applied = bring_up_to_date(database)
     secrets = ensure_credentials(settings, settings.data_dir)
     is_first = bool(secrets.fresh) or applied == len(migrations())

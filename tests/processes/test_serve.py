@@ -9,7 +9,10 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -29,6 +32,21 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     EmbeddedPostgres(folder).stop()
 
 
+def within(seconds: float, condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; what can't be reached meanwhile does not hold it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(requests.ConnectionError):
+            if condition():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_well(serving: Serving, service: str) -> bool:
+    return bool(serving.get(service, "/health/ready").json()["status"] == "ok")
+
+
 def listed(environ: dict[str, str]) -> list[str]:
     shown = run(environ, "licenses", "list", "--json")
     assert shown.returncode == 0, shown.stderr
@@ -46,7 +64,7 @@ def test_from_nothing_to_a_valid_licence_by_what_is_printed(data_dir: Path) -> N
     with Serving(environment(data_dir)) as serving:
         for service in ("auth", "license", "analytics", "admin"):
             assert f"{serving.url(service)}/docs" in serving.printed
-            assert serving.get(service, "/health/ready").json()["status"] == "ok"
+            within(10, partial(is_well, serving, service))
             assert serving.get(service, "/docs").status_code == 200
         assert str(data_dir / "credentials" / "ADMIN_API_KEY") in serving.printed
         for file in (data_dir / "credentials").iterdir():
@@ -138,6 +156,19 @@ def test_a_start_after_all_was_killed_recovers(data_dir: Path) -> None:
     with Serving(environ) as again:
         assert listed(environ) == ["acme"]
         assert again.end(signal.SIGTERM) == 0
+
+
+def test_a_database_that_ends_under_it_is_started_again(data_dir: Path) -> None:
+    environ = environment(data_dir)
+    with Serving(environ) as serving:
+        run(environ, "licenses", "create", "--customer", "acme")
+        killed = postgres_of(data_dir)
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        within(20, lambda: set(postgres_of(data_dir)).isdisjoint(killed) and is_well(serving, "admin"))
+        assert listed(environ) == ["acme"]
+        assert serving.end(signal.SIGTERM) == 0
+    assert postgres_of(data_dir) == []
 
 
 def test_a_folder_is_served_once(data_dir: Path) -> None:
