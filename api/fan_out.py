@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,17 +20,19 @@ class FanOutWatch:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self._turn = asyncio.Lock()
         self._read_at = float("-inf")
         self.last: FanOut | None = None
 
     async def read(self) -> FanOut:
         """Return a reading that is no older than a second. Raises psycopg's errors, and forgets the last one."""
-        if self.last is None or time.monotonic() - self._read_at > FRESH_SECONDS:
-            self.last = None
-            async with self._pool.connection() as connection:
-                self.last = await lag.read(connection)
-            self._read_at = time.monotonic()
-        return self.last
+        async with self._turn:
+            if self.last is None or time.monotonic() - self._read_at > FRESH_SECONDS:
+                self.last = None
+                async with self._pool.connection() as connection:
+                    found = await lag.read(connection)
+                self.last, self._read_at = found, time.monotonic()
+            return self.last
 
     def metrics(self) -> Iterator[Metric]:
         """Give the gauges of the last reading; none where the database could not be asked."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from api import fan_out
 from api.server import SERVICES, Service, application
 from api.services import Services
 from tests.support.client import Client, Reply, eventually
@@ -43,6 +46,12 @@ async def test_alive_and_ready(client: Client) -> None:
     checks = (await eventually(ready))["checks"]
     assert {"database", "migrations", "projector", "dead_letters", "usage_log"} == set(checks)
     assert all(check["ok"] is True for check in checks.values())
+
+
+async def test_many_may_ask_at_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fan_out, "FRESH_SECONDS", 0.0)
+    found = await asyncio.gather(*(services.fan_out.read() for _ in range(100)))
+    assert all(reading.is_alive("projector") for reading in found)
 
 
 async def test_what_was_set_aside_is_told_and_ends_no_service(client: Client, services: Services) -> None:

@@ -1,1 +1,0 @@
-"""Measurements. They start their own servers on this machine, and assert nothing about time."""
