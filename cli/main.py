@@ -11,6 +11,7 @@ import typer
 
 from cli import (
     admins,
+    backtest_command,
     dead_command,
     demo_command,
     keys,
@@ -41,6 +42,7 @@ _GROUPS = (
     tail_command,
     replay_command,
     demo_command,
+    backtest_command,
 )
 
 

@@ -1,0 +1,199 @@
+"""The engine: takes observations in the order of their time, and says what is wrong.
+
+It reads no clock and does no I/O. What it knows is in the states of licences and addresses, which can be stored and
+loaded one by one at any moment without changing any result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec import UNSET
+
+from domain.anomalies import accepting, key_guessing, risk, suppression
+from domain.anomalies.findings import KINDS, MAX_EVIDENCE, NOTHING, SEVERITIES, Finding, Kind
+from domain.anomalies.observation import SIGHTINGS, LicenseTerms, Observation, tag
+from domain.anomalies.scene import Scene
+from domain.anomalies.sighting import Sightings
+from domain.anomalies.state import (
+    AddressState,
+    Alert,
+    LicenseState,
+    dumps,
+    loads_address,
+    loads_license,
+    unpacked,
+)
+from domain.anomalies.thresholds import DEFAULT, Thresholds
+
+MAX_ADDRESSES = 20_000
+"""Addresses remembered; beyond that the half that was quiet for longest is forgotten."""
+
+_BEGINNINGS = frozenset({"license.issued", "license.activated"})
+_NONE: list[Finding] = []
+
+
+class Engine:
+    """Watches a fleet, or the part of it whose states it was given."""
+
+    def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
+        """Start with nothing known."""
+        self.thresholds = thresholds
+        self._licenses: dict[str, LicenseState] = {}
+        self._addresses: dict[str, AddressState] = {}
+        self._found: list[Finding] = []
+        self._sightings = Sightings(thresholds, self._tell)
+
+    def observe(self, seen: Observation) -> list[Finding]:
+        """Take an observation, not much older than the one before; return what it completes."""
+        license_id = seen.license_id
+        if license_id is None:
+            return self._unknown_key(seen)
+        now = int(seen.time)
+        state = self._licenses.get(license_id)
+        if state is None:
+            state = self._licenses[license_id] = LicenseState(0)
+        if not state.first:
+            state.first, state.is_fresh = now, seen.type in _BEGINNINGS
+        if seen.type in SIGHTINGS:
+            self._sightings.sight(state, seen, now)
+        elif seen.type == "device.deactivated":
+            if seen.hardware_id is not None:
+                accepting.release(state, tag(seen.hardware_id), seen.os, now, self.thresholds)
+        elif seen.type == "license.transferred":
+            self._transferred(state, seen, now)
+        if seen.terms is not None:
+            _set(state, seen.terms)
+        if not self._found:
+            return _NONE
+        found, self._found = self._found, []
+        return found
+
+    def _transferred(self, state: LicenseState, seen: Observation, now: int) -> None:
+        """A seat moved by order, perhaps an administrator's: where that came from says nothing about the device."""
+        if seen.from_hardware_id is not None:
+            accepting.release(state, tag(seen.from_hardware_id), None, now, self.thresholds)
+        if seen.hardware_id is None:
+            return
+        name = tag(seen.hardware_id)
+        device = state.devices.get(name)
+        if device is not None:
+            self._sightings.take_seat(Scene(state, seen, now, name, 0, succeeded=True), device)
+
+    def _tell(self, state: LicenseState, seen: Observation, kind: int, rank: int, say: Callable[[], str]) -> None:
+        now = int(seen.time)
+        risk.weigh(state.factors, kind, rank, now, self.thresholds)
+        if suppression.is_quiet(state.alerts.get(kind), rank, now, self.thresholds.quiet_seconds):
+            return
+        state.alerts[kind] = Alert(now, rank)
+        proof = state.proofs.get(kind)
+        self._found.append(
+            Finding(
+                time=seen.time,
+                kind=KINDS[kind],
+                severity=SEVERITIES[rank],
+                license_id=seen.license_id,
+                address=None,
+                explanation=say(),
+                evidence=unpacked(proof.ids) if proof else (seen.id,),
+            )
+        )
+
+    def _unknown_key(self, seen: Observation) -> list[Finding]:
+        if seen.address is None or seen.key_hash is None:
+            return _NONE
+        now = int(seen.time)
+        state = self._addresses.get(seen.address)
+        if state is None:
+            self._make_room()
+            state = self._addresses[seen.address] = AddressState(now)
+        rank = key_guessing.observe(state, seen, now, self.thresholds)
+        if rank == NOTHING or suppression.is_quiet(state.alert, rank, now, self.thresholds.quiet_seconds):
+            return _NONE
+        state.alert = Alert(now, rank)
+        return [
+            Finding(
+                time=seen.time,
+                kind="key_guessing",
+                severity=SEVERITIES[rank],
+                license_id=None,
+                address=seen.address,
+                explanation=key_guessing.explain(state, self.thresholds),
+                evidence=unpacked(state.ids)[:MAX_EVIDENCE],
+            )
+        ]
+
+    def _make_room(self) -> None:
+        if len(self._addresses) < MAX_ADDRESSES:
+            return
+        # The order is by what is stored, not by when it was loaded, so that a restart changes nothing.
+        latest = sorted(self._addresses.items(), key=lambda item: (item[1].last, item[0]))
+        self._addresses = dict(latest[MAX_ADDRESSES // 2 :])
+
+    def set_terms(self, license_id: str, terms: LicenseTerms) -> None:
+        """Say what a licence allows, where no event does."""
+        state = self._licenses.get(license_id)
+        if state is None:
+            # The licence's time begins with its first observation.
+            state = self._licenses[license_id] = LicenseState(0)
+        _set(state, terms)
+
+    def dismiss(self, license_id: str | None, address: str | None, kind: Kind, time: float) -> None:
+        """Take a person's word that a finding is nothing: its subject and kind stay quiet unless it becomes worse."""
+        if license_id is not None:
+            state = self._licenses.get(license_id)
+            if state is not None:
+                index = KINDS.index(kind)
+                alert = state.alerts.get(index)
+                state.alerts[index] = Alert(int(time), alert.rank if alert else 0, is_dismissed=True)
+                state.factors.pop(index, None)
+        elif address is not None and address in self._addresses:
+            found = self._addresses[address]
+            found.alert = Alert(int(time), found.alert.rank if found.alert else 0, is_dismissed=True)
+
+    def risk(self, license_id: str, now: float) -> risk.RiskScore:
+        """Return a licence's risk at a time; nothing is found about one that is not known."""
+        state = self._licenses.get(license_id)
+        return risk.score(state.factors if state else {}, now, self.thresholds)
+
+    def licenses(self) -> Iterable[str]:
+        """Return the ids of the licences whose states are here."""
+        return self._licenses.keys()
+
+    def addresses(self) -> Iterable[str]:
+        """Return the addresses whose states are here."""
+        return self._addresses.keys()
+
+    def knows_license(self, license_id: str) -> bool:
+        """Tell whether a licence's state is here."""
+        return license_id in self._licenses
+
+    def save_license(self, license_id: str) -> bytes:
+        """Return a licence's state, at most 4 KB. Raises KeyError where it is not here."""
+        return dumps(self._licenses[license_id])
+
+    def load_license(self, license_id: str, stored: bytes) -> None:
+        """Take a licence's state as it was saved. Raises msgspec.DecodeError where it is damaged."""
+        self._licenses[license_id] = loads_license(stored)
+
+    def forget_license(self, license_id: str) -> None:
+        """Drop a licence's state from memory, to be loaded again when it is seen again."""
+        self._licenses.pop(license_id, None)
+
+    def save_address(self, address: str) -> bytes:
+        """Return an address's state. Raises KeyError where it is not here."""
+        return dumps(self._addresses[address])
+
+    def load_address(self, address: str, stored: bytes) -> None:
+        """Take an address's state as it was saved. Raises msgspec.DecodeError where it is damaged."""
+        self._addresses[address] = loads_address(stored)
+
+
+def _set(state: LicenseState, terms: LicenseTerms) -> None:
+    if terms.max_devices is not UNSET:
+        state.max_devices = terms.max_devices
+    if terms.floating is not UNSET:
+        state.floating = terms.floating
+    if terms.expires_at is not UNSET:
+        state.expires_at = None if terms.expires_at is None else int(terms.expires_at)
+        state.expired_since = None

@@ -1,0 +1,83 @@
+"""What detectors see of the two logs: one form for events, validations and heartbeats."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from domain.anomalies.countries import Place
+
+SIGHTINGS = frozenset({"license.validated", "license.validation.failed", "device.heartbeat", "license.activated"})
+"""Types whose network and country are the device's own; with other types they may be an administrator's."""
+
+INTERACTIVE = frozenset({"license.validated", "license.activated"})
+"""Types that stand for somebody who starts a program; a heartbeat goes on without anybody."""
+
+_SERVERS = re.compile(
+    "linux|ubuntu|debian|alpine|centos|rocky|alma|red hat|rhel|fedora|suse|amazon|server|container|docker",
+    re.IGNORECASE,
+)
+_TAGS = 1 << 16
+
+
+class LicenseTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a licence allows; a field left UNSET stays as it was. `expires_at` in seconds since 1970, None: never."""
+
+    max_devices: int | UnsetType = UNSET
+    floating: bool | UnsetType = UNSET
+    expires_at: float | UnsetType | None = UNSET
+
+
+class Observation(msgspec.Struct, frozen=True, gc=False):
+    """One row of either log.
+
+    `time` and `client_time` (the device's own clock) are seconds since 1970, UTC. `type` is the routing key on the
+    queue. `id` names the row as evidence. `network` stands for the /24 or /48 of the sender, in any form: it is only
+    compared. `address` is the sender's address where `license_id` is None, in any form. `key_hash` is of the unknown
+    key. `from_hardware_id` is the device that gave the seat in a transfer; `hardware_id` then is the one that got it.
+    """
+
+    time: float
+    type: str
+    id: str
+    license_id: str | None = None
+    hardware_id: str | None = None
+    network: str | bytes | None = None
+    address: str | None = None
+    country: str | None = None
+    place: Place | None = None
+    app_version: str | None = None
+    os: str | None = None
+    reason: str | None = None
+    client_time: float | None = None
+    key_hash: str | None = None
+    operation: str | None = None
+    from_hardware_id: str | None = None
+    terms: LicenseTerms | None = None
+
+
+@lru_cache(_TAGS)
+def tag(name: str | bytes) -> int:
+    """Shorten a name to 32 bits, the same in every process.
+
+    Two names of one licence share a tag about once in a billion; one of them then passes for the other, which an
+    attacker can have more cheaply by sending the other's name.
+    """
+    raw = name.encode(errors="surrogatepass") if isinstance(name, str) else name
+    return int.from_bytes(blake2b(raw, digest_size=4).digest(), "big")
+
+
+@lru_cache(1024)
+def is_server(os: str | None) -> bool:
+    """Tell whether an operating system is one that machines of a CI have, which come and go by themselves."""
+    return os is not None and _SERVERS.search(os) is not None
+
+
+@lru_cache(_TAGS)
+def network_tag(network: str | bytes) -> int:
+    """Shorten a network to 32 bits; those of IPv6 are odd, where it is given as text, all others even."""
+    return (tag(network) & ~1) | (isinstance(network, str) and ":" in network)
