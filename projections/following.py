@@ -136,13 +136,13 @@ class Follower:
         self._limit[log] = min(self._most[log], self._limit[log] * 2)
         return Step(batch.size, batch.last, more)
 
-    def catch_up(self, connection: Connection[Any], upto: Positions | None = None) -> int:
-        """Apply all that is new, or what is up to given positions; return how many rows that were."""
+    def catch_up(self, connection: Connection[Any]) -> int:
+        """Apply all that is new; return how many rows that were."""
         passed = 0
         for log in self.projection.logs:
             more = True
             while more:
-                step = self.step(connection, log, upto.of(log) if upto else None)
+                step = self.step(connection, log)
                 passed, more = passed + step.passed, step.more
         return passed
 

@@ -10,10 +10,8 @@ from projections.usage_counts import USAGE_COUNTS
 ASYNCHRONOUS: tuple[Projection, ...] = (USAGE_COUNTS, DEVICE_USAGE, SEATS)
 """What the projector keeps up with the logs."""
 
-RELAY = "relay"
-
 CONSUMERS_OF: dict[str, tuple[str, ...]] = {
     "projector": tuple(projection.name for projection in ASYNCHRONOUS),
-    "relay": (RELAY,),
+    "relay": ("relay",),
 }
 """The consumers of each worker."""
