@@ -79,6 +79,16 @@ def test_four_at_once_apply_each_event_once(database: Database) -> None:
     assert differing_rows(database, SEATS) == 0
 
 
+def test_four_at_once_count_each_use_once(database: Database) -> None:
+    store(database, [Use(START, UUID(int=number % 5)) for number in range(2000)])
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: follow(database, USAGE_COUNTS, 20), range(4)))
+    with database.connect() as connection:
+        (row,) = connection.execute("SELECT sum(heartbeats)::int AS counted FROM usage_days").fetchall()
+    assert row["counted"] == 2000, "nothing in these tables would refuse a second count"
+    assert set_aside(database, "usage") == []
+
+
 def test_poison_stands_aside_and_is_applied_later(database: Database) -> None:
     good, bad = UUID(int=1), UUID(int=2)
     history = [recorded(good, 1, issued(999)), recorded(bad, 1, issued(999))]
