@@ -26,6 +26,7 @@ STATUSES: dict[type[Refusal], int] = {
     errors.MethodNotAllowed: 405,
     errors.AlreadyActivated: 409,
     errors.DeviceLimitExceeded: 409,
+    errors.AnomalyDismissed: 409,
     errors.IdempotencyInProgress: 409,
     errors.PayloadTooLarge: 413,
     errors.IdempotencyKeyReused: 422,

@@ -21,6 +21,7 @@ _PATH_SCHEMAS: dict[str, Json] = {
     "license_id": _UUID,
     "key_id": _UUID,
     "event_id": _UUID,
+    "anomaly_id": _UUID,
     "hardware_id": {"type": "string", "minLength": 1, "pattern": IDENTIFIER_PATTERN},
 }
 _SECURITY_SCHEMES: dict[str, Json] = {

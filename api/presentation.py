@@ -8,8 +8,10 @@ from uuid import UUID
 import msgspec
 
 from api.schemas.admin import DeviceAnswer, EventAnswer, EventCause, LicenseAnswer
+from api.schemas.anomalies import AdminAnomalyAnswer
 from domain.facts import Recorded
 from infra.vault import UnknownSubject, Vault
+from projections.anomalies import AnomalyRow
 from projections.devices import DeviceRow
 from projections.licenses import LicenseRow
 
@@ -64,6 +66,34 @@ def device_answer(vault: Vault, subject_id: UUID, row: DeviceRow) -> DeviceAnswe
         activated_at=row.activated_at,
         deactivated_at=row.deactivated_at,
         last_seen_at=row.last_seen_at,
+    )
+
+
+def anomaly_fields(row: AnomalyRow) -> dict[str, Any]:
+    """Return the fields of an anomaly's answer that everybody may see."""
+    return {
+        "anomaly_id": row.anomaly_id,
+        "kind": row.kind,
+        "severity": row.severity,
+        "status": row.status,
+        "license_id": row.license_id,
+        "explanation": row.explanation,
+        "evidence": row.evidence,
+        "found_at": row.found_at,
+        "resolved_at": row.resolved_at,
+        "resolved_by": row.resolved_by,
+    }
+
+
+def admin_anomaly_answer(vault: Vault, row: AnomalyRow) -> AdminAnomalyAnswer:
+    """Show an anomaly to administrators."""
+    if row.subject_id is not None and row.wrapped_key is not None:
+        vault.remember(row.subject_id, bytes(row.wrapped_key))
+    return AdminAnomalyAnswer(
+        **anomaly_fields(row),
+        recorded_at=row.recorded_at,
+        address=opened(vault, row.subject_id, row.address_sealed),
+        reason=opened(vault, row.subject_id, row.reason_sealed),
     )
 
 

@@ -13,10 +13,12 @@ from api.endpoint import Endpoint
 from api.pipeline import handler_of
 from api.routes import (
     activate,
+    admin_anomalies,
     admin_devices,
     admin_licenses,
     admin_reports,
     analytics,
+    anomalies,
     api_keys,
     health,
     heartbeat,
@@ -66,14 +68,20 @@ SERVICES: tuple[Service, ...] = (
     Service(
         "analytics",
         "Analytics service",
-        "How licences are used.",
-        (*analytics.ENDPOINTS, tokens.JWKS),
+        "How licences are used, and what is wrong with that.",
+        (*analytics.ENDPOINTS, *anomalies.ENDPOINTS, tokens.JWKS),
     ),
     Service(
         "admin",
         "Admin service",
-        "Licences, devices and reports, for administrators.",
-        (*admin_licenses.ENDPOINTS, *admin_devices.ENDPOINTS, *admin_reports.ENDPOINTS, tokens.JWKS),
+        "Licences, devices, reports and anomalies, for administrators.",
+        (
+            *admin_licenses.ENDPOINTS,
+            *admin_devices.ENDPOINTS,
+            *admin_reports.ENDPOINTS,
+            *admin_anomalies.ENDPOINTS,
+            tokens.JWKS,
+        ),
     ),
 )
 

@@ -23,6 +23,7 @@ from infra.clock import Clock
 from infra.first_start import Credentials
 from infra.keyring import Keyring
 from infra.network import ClientAddress, Networks
+from infra.senders import Senders
 from infra.settings import Settings
 from infra.subjects import Subjects
 from infra.tokens import Tokens
@@ -54,6 +55,7 @@ class Services:
     admins: NamedAdmins
     vault: Vault
     usage_details: UsageDetails
+    senders: Senders
     subjects: Subjects
     keyring: Keyring
     tokens: Tokens

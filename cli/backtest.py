@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from cli.backtest_lines import Advance, OutOfOrder, Reader, terms
 from cli.errors import Failure
 from domain.anomalies.engine import Engine
 from domain.anomalies.findings import Finding, Kind, Severity
-from domain.anomalies.observation import LicenseTerms, Observation
+from domain.anomalies.observation import Observation
+from domain.anomalies.risk import RiskScore
 from domain.anomalies.thresholds import Thresholds
-
-DISORDER_SECONDS = 300.0
-"""How much earlier than the line before a line may be; else all lines are put in order first."""
-_ADDRESSES = 1 << 16
-_BYTES_A_STEP = 1 << 20
-
-
-class _LicenseLine(msgspec.Struct, gc=False):
-    license_id: str
-    max_devices: int | None = None
-    floating: bool | None = None
-    expires_at: datetime | None = None
-
-
-class _UsageLine(msgspec.Struct, gc=False):
-    time: datetime
-    type: str
-    license_id: str | None = None
-    hardware_id: str | None = None
-    ip: str | None = None
-    country: str | None = None
-    app_version: str | None = None
-    os: str | None = None
-    reason: str | None = None
-    client_time: datetime | None = None
-    key_hash: str | None = None
-    id: str | None = None
-    operation: str | None = None
-    from_hardware_id: str | None = None
-    max_devices: int | UnsetType = UNSET
-    floating: bool | UnsetType = UNSET
-    expires_at: datetime | UnsetType | None = UNSET
+from infra.places import Places
 
 
 class DetectionLine(msgspec.Struct, omit_defaults=True):
@@ -91,42 +61,80 @@ class Backtest:
     largest_state: int
 
 
-class _OutOfOrder(Exception):
-    pass
+@dataclass(slots=True)
+class Watch:
+    """Detection with one set of thresholds: what it found, in order, and each licence's risk at the end."""
+
+    engine: Engine
+    found: list[Finding] = field(default_factory=list)
+    risks: dict[str, RiskScore] = field(default_factory=dict)
 
 
-def run(files: Files, thresholds: Thresholds, advance: Callable[[int], None]) -> Backtest:
-    """Read two files and write two; `advance` is told of bytes read.
+def run(
+    files: Files, sets: Sequence[Thresholds], places: Places | None, advance: Advance
+) -> tuple[Backtest, list[Watch]]:
+    """Read two files, once, and detect with each set of thresholds; what the last one says is written to two files.
 
-    Raises Failure for a line that can't be read, OSError for a file.
+    `places` is the database that GEO_DATABASE names. `advance` is told of bytes read.
+
+    Raises Failure for a line that can't be read, or a file that would be overwritten; OSError for a file.
     """
+    for path in (files.out, files.scores):
+        if path.resolve() in {files.usage.resolve(), files.licenses.resolve()}:
+            raise Failure(f"{path} is read, so it can't be written to as well")
+    with ExitStack() as opened:
+        out = opened.enter_context(files.out.open("wb"))
+        scores = opened.enter_context(files.scores.open("wb"))
+        number, watches = _watch(files, sets, Reader(places), advance)
+        encode = msgspec.json.Encoder().encode
+        out.writelines(encode(_detection(finding)) + b"\n" for finding in watches[-1].found)
+        scores.writelines(encode(ScoreLine(key, risk.score)) + b"\n" for key, risk in watches[-1].risks.items())
+    return _summary(number, watches[-1]), watches
+
+
+def _watch(files: Files, sets: Sequence[Thresholds], reader: Reader, advance: Advance) -> tuple[int, list[Watch]]:
+    done = 0
+
+    def counted(size: int) -> None:
+        nonlocal done
+        done += size
+        advance(size)
+
     try:
-        return _run(_lines(files.usage, advance), files, thresholds)
-    except _OutOfOrder:
-        return _run(_in_order(files.usage), files, thresholds)
+        return _detect(reader.lines(files.usage, counted), files, sets)
+    except OutOfOrder:
+        advance(-done)
+        return _detect(reader.in_order(files.usage, advance), files, sets)
 
 
-def _run(lines: Iterator[Observation], files: Files, thresholds: Thresholds) -> Backtest:
-    terms = list(_terms(files.licenses))
-    engine = Engine(thresholds)
-    for license_id, allowed in terms:
-        engine.set_terms(license_id, allowed)
-    counts: dict[str, int] = {}
-    encoder = msgspec.json.Encoder()
+def _detect(lines: Iterator[Observation], files: Files, sets: Sequence[Thresholds]) -> tuple[int, list[Watch]]:
+    """Show each observation to every engine; return how many there were, and the engines."""
+    watches = [Watch(Engine(thresholds)) for thresholds in sets]
+    allowed = list(terms(files.licenses))
+    for watch in watches:
+        for license_id, of_license in allowed:
+            watch.engine.set_terms(license_id, of_license)
+    observers: list[tuple[Callable[[Observation], list[Finding]], list[Finding]]]
+    observers = [(watch.engine.observe, watch.found) for watch in watches]
     number, last = 0, 0.0
-    observe = engine.observe
-    with files.out.open("wb") as stream:
-        for number, seen in enumerate(lines, 1):  # noqa: B007 - counted for the summary
-            last = seen.time
-            for finding in observe(seen):
-                counts[finding.kind] = counts.get(finding.kind, 0) + 1
-                stream.write(encoder.encode(_detection(finding)) + b"\n")
-    known = {license_id: None for license_id, _ in terms} | dict.fromkeys(engine.licenses())
-    with files.scores.open("wb") as stream:
-        for license_id in known:
-            stream.write(encoder.encode(ScoreLine(license_id, engine.risk(license_id, last).score)) + b"\n")
-    largest = max((len(engine.save_license(license_id)) for license_id in engine.licenses()), default=0)
-    return Backtest(lines=number, licenses=len(known), findings=counts, largest_state=largest)
+    for number, seen in enumerate(lines, 1):  # noqa: B007 - counted for the summary
+        last = seen.time
+        for observe, found in observers:
+            found.extend(observe(seen))
+    for watch in watches:
+        known = {license_id: None for license_id, _ in allowed} | dict.fromkeys(watch.engine.licenses())
+        watch.risks = {license_id: watch.engine.risk(license_id, last) for license_id in known}
+    return number, watches
+
+
+def _summary(number: int, watch: Watch) -> Backtest:
+    engine = watch.engine
+    return Backtest(
+        lines=number,
+        licenses=len(watch.risks),
+        findings=dict(Counter(finding.kind for finding in watch.found)),
+        largest_state=max((len(engine.save_license(license_id)) for license_id in engine.licenses()), default=0),
+    )
 
 
 def _detection(finding: Finding) -> DetectionLine:
@@ -139,134 +147,3 @@ def _detection(finding: Finding) -> DetectionLine:
         evidence=finding.evidence,
         ip=UNSET if finding.address is None else finding.address,
     )
-
-
-def _terms(path: Path) -> Iterator[tuple[str, LicenseTerms]]:
-    decoder = msgspec.json.Decoder(_LicenseLine)
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            if not raw.strip():
-                continue
-            line = _decoded(decoder, raw, path, number)
-            yield (
-                line.license_id,
-                LicenseTerms(
-                    max_devices=UNSET if line.max_devices is None else line.max_devices,
-                    floating=UNSET if line.floating is None else line.floating,
-                    expires_at=None if line.expires_at is None else _seconds(line.expires_at),
-                ),
-            )
-
-
-def _lines(path: Path, advance: Callable[[int], None]) -> Iterator[Observation]:
-    """Read line by line. Raises _OutOfOrder where one is too early."""
-    decode = msgspec.json.Decoder(_UsageLine).decode
-    latest, size = 0.0, 0
-    with path.open("rb", buffering=_BYTES_A_STEP) as stream:
-        for number, raw in enumerate(stream, 1):
-            size += len(raw)
-            if size >= _BYTES_A_STEP:
-                advance(size)
-                size = 0
-            try:
-                line = decode(raw)
-            except msgspec.MsgspecError:
-                if not raw.strip():
-                    continue
-                line = _repaired(raw, path, number)
-            seen = _observation(line, number)
-            if seen.time > latest:
-                latest = seen.time
-            elif seen.time < latest - DISORDER_SECONDS:
-                raise _OutOfOrder
-            yield seen
-    advance(size)
-
-
-def _in_order(path: Path) -> Iterator[Observation]:
-    """Read all lines, in the order of their time; those of one time stay in the order of the file."""
-    found = []
-    decoder = msgspec.json.Decoder(_UsageLine)
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            if not raw.strip():
-                continue
-            try:
-                line = decoder.decode(raw)
-            except msgspec.MsgspecError:
-                line = _repaired(raw, path, number)
-            found.append(_observation(line, number))
-    found.sort(key=lambda seen: seen.time)
-    return iter(found)
-
-
-def _repaired(raw: bytes, path: Path, number: int) -> _UsageLine:
-    """Read a line whose device's clock says what is no time; a clock may say anything. Raises Failure."""
-    try:
-        fields = msgspec.json.decode(raw)
-        if isinstance(fields, dict) and "client_time" in fields:
-            fields["client_time"] = None
-        return msgspec.convert(fields, _UsageLine)
-    except msgspec.MsgspecError as error:
-        raise Failure(f"{path} line {number}: {error}") from None
-
-
-def _decoded(decoder: msgspec.json.Decoder[Any], raw: bytes, path: Path, number: int) -> Any:
-    try:
-        return decoder.decode(raw)
-    except msgspec.MsgspecError as error:
-        raise Failure(f"{path} line {number}: {error}") from None
-
-
-def _observation(line: _UsageLine, number: int) -> Observation:
-    license_id, ip, client_time = line.license_id, line.ip, line.client_time
-    return Observation(
-        _seconds(line.time),
-        line.type,
-        line.id or f"line {number}",
-        license_id,
-        line.hardware_id,
-        network_of(ip) if ip else None,
-        ip if license_id is None else None,
-        line.country,
-        None,
-        line.app_version,
-        line.os,
-        line.reason,
-        _seconds(client_time) if client_time is not None else None,
-        line.key_hash,
-        line.operation,
-        line.from_hardware_id,
-        _changed_terms(line) if line.type in _TERMS else None,
-    )
-
-
-_TERMS = frozenset({"license.issued", "license.updated"})
-
-
-def _changed_terms(line: _UsageLine) -> LicenseTerms:
-    expires_at = line.expires_at
-    return LicenseTerms(
-        max_devices=line.max_devices,
-        floating=line.floating,
-        expires_at=_seconds(expires_at) if isinstance(expires_at, datetime) else expires_at,
-    )
-
-
-def _seconds(time: datetime) -> float:
-    """Return seconds since 1970; a time without a zone is in UTC."""
-    return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
-
-
-@lru_cache(_ADDRESSES)
-def network_of(ip: str) -> str:
-    """Return the first three bytes of an IPv4 address, six of an IPv6 address; what is no address, as it is."""
-    try:
-        address: IPv4Address | IPv6Address = ip_address(ip)
-    except ValueError:
-        return ip
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if isinstance(address, IPv4Address):
-        return str(address).rpartition(".")[0]
-    return address.exploded[:14] + "::"

@@ -21,6 +21,7 @@ from infra.first_start import Credentials
 from infra.network import ClientAddress, Networks
 from infra.places import Places
 from infra.postgres import Database
+from infra.senders import Senders
 from infra.settings import Settings
 from infra.subjects import Subjects
 from infra.tokens import Tokens
@@ -56,6 +57,7 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         admins=NamedAdmins(pool),
         vault=core.vault,
         usage_details=UsageDetails(core.vault),
+        senders=Senders(core.vault, places),
         subjects=Subjects(core.vault),
         keyring=core.keyring,
         tokens=Tokens(core.keyring),

@@ -27,6 +27,9 @@ def register(app: typer.Typer) -> None:
     group.command(
         "redrive", cls=examples("lizenzserver dead redrive seats\nlizenzserver dead redrive seats --position 4711")
     )(redrive)
+    group.command(
+        "forget", cls=examples("lizenzserver dead forget anomaly\nlizenzserver dead forget anomaly --position 4711")
+    )(forget)
     app.add_typer(group, name="dead")
 
 
@@ -93,9 +96,15 @@ def redrive(
     from cli.database import opened_for_command, settings_for_command
     from commands.event_mapper import decoder
     from projections import dead_letters
+    from projections.behaviour import CONSUMER as ANOMALY
     from projections.following import Follower, is_of_an_event
     from projections.registry import ASYNCHRONOUS
 
+    if consumer == ANOMALY:
+        raise Failure(
+            f"{ANOMALY} can't take rows in later, since their order decides what is found: look at them by `dead show`,"
+            f" then `lizenzserver dead forget {ANOMALY}`"
+        )
     projection = next((known for known in ASYNCHRONOUS if known.name == consumer), None)
     if projection is None:
         raise Failure(f"there is no consumer {consumer}: choose from {', '.join(known.name for known in ASYNCHRONOUS)}")
@@ -119,3 +128,28 @@ def redrive(
         raise Failure(
             f"not all dead letters of {consumer} could be applied" if failed else "there is no such dead letter"
         )
+
+
+def forget(
+    consumer: Consumer,
+    position: Annotated[int | None, typer.Option(help="Only this one; default: all of the consumer's.")] = None,
+) -> None:
+    """Forget what `anomaly` has set aside: detection goes without it for good. The logs keep it.
+
+    Other consumers can apply theirs later: `dead redrive`.
+    """
+    from cli.database import opened_for_command, settings_for_command
+    from projections import dead_letters
+    from projections.behaviour import CONSUMER as ANOMALY
+
+    if consumer != ANOMALY:
+        raise Failure(f"only {ANOMALY} forgets; what others have set aside is applied by `lizenzserver dead redrive`")
+    with opened_for_command(settings_for_command()) as database, database.connect() as connection:
+        forgotten = sum(
+            dead_letters.remove(connection, consumer, letter.log, letter.position)
+            for letter in dead_letters.listed(connection, consumer)
+            if position in {None, letter.position}
+        )
+    if position is not None and not forgotten:
+        raise Failure("there is no such dead letter")
+    say(f"{forgotten} forgotten")

@@ -28,6 +28,7 @@ def _of_ours(error: Exception) -> str | None:
     from infra.migrations import MigrationError
     from infra.places import GeoDatabaseError
     from infra.settings import SettingsError
+    from infra.thresholds import ThresholdsError
     from projections.dead_letters import TooManyDeadLetters
     from projections.rebuild import NotComplete, RebuildUnderWay, StillRead
 
@@ -49,6 +50,7 @@ def _of_ours(error: Exception) -> str | None:
         RebuildUnderWay,
         StillRead,
         SettingsError,
+        ThresholdsError,
         TooManyDeadLetters,
     )
     return _first_line(error) if isinstance(error, known) else None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from api.schemas.admin import LicenseAnswer
 from cli.core import Workbench
 from cli.csv_format import COLUMNS, csv_row
 from cli.output import progress
+from cli.private_file import draft_of
 from projections import licenses
 from projections.licenses import LicenseFilter
 
@@ -52,12 +51,5 @@ def _target(name: str) -> Iterator[TextIO]:
     if name == "-":
         yield sys.stdout
         return
-    path = Path(name)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            yield file
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft_of(Path(name)) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        yield file

@@ -22,6 +22,8 @@ from cli import (
     serve_command,
     status_command,
     tail_command,
+    thresholds_command,
+    usage_commands,
     work_command,
 )
 from cli.errors import explain
@@ -43,6 +45,8 @@ _GROUPS = (
     replay_command,
     demo_command,
     backtest_command,
+    usage_commands,
+    thresholds_command,
 )
 
 

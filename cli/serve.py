@@ -47,7 +47,7 @@ async def serve(  # noqa: PLR0913, PLR0917 - what it serves, with what, and whom
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `on_ready` is called once all ports answer.
 
-    With `workers`, relay and projector run in this process too. The handlers of the signals are those of `stop` where
+    With `workers`, all workers run in this process too. The handlers of the signals are those of `stop` where
     it is given. Raises Failure where a port can't be had.
     """
     async with AsyncExitStack() as held:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from psycopg import Connection
+
+from cli.core import compose_core
 from cli.errors import Failure
 from cli.signals import StopRequest
 from commands.event_mapper import decoder
+from commands.recorder import Finish
+from domain.facts import Recorded
+from infra import thresholds
+from infra.places import Places
 from infra.postgres import Database
+from infra.senders import Senders
 from infra.settings import Settings
 from projections.following import MOST_USAGE_ROWS, Follower
 from projections.registry import ASYNCHRONOUS
+from workers.anomaly import AnomalyWorker
+from workers.detection import Parts
 from workers.feed import ClockFeed, Feed, QueueFeed
 from workers.log_reader import installation
 from workers.projector import Projector
@@ -23,7 +33,7 @@ from workers.relay import Relay
 
 log = logging.getLogger(__name__)
 
-WorkerName = Literal["relay", "projector"]
+WorkerName = Literal["relay", "projector", "anomaly"]
 
 USAGE_ROWS_BESIDE_SERVICES = 2_000
 """A batch in the process that serves: its transaction is short."""
@@ -51,15 +61,41 @@ def _amqp_url(name: WorkerName, settings: Settings) -> str | None:
 async def _run(name: WorkerName, settings: Settings, database: Database, *, beside_services: bool = False) -> None:
     amqp_url = _amqp_url(name, settings)
     instance = await _instance(database)
-    worker: Worker
-    if name == "relay":
-        assert amqp_url is not None
-        worker = Relay(partial(database.connect_async_worker, name), amqp_url, decoder(), instance)
-    else:
-        most_rows = USAGE_ROWS_BESIDE_SERVICES if beside_services else MOST_USAGE_ROWS
-        followers = [Follower(projection, decoder(), most_usage_rows=most_rows) for projection in ASYNCHRONOUS]
-        worker = Projector(partial(database.connect_worker, name), followers, _feed(amqp_url, name, instance))
-    await worker.run()
+    with ExitStack() as held:
+        worker: Worker
+        match name:
+            case "relay":
+                assert amqp_url is not None
+                worker = Relay(partial(database.connect_async_worker, name), amqp_url, decoder(), instance)
+            case "projector":
+                most_rows = USAGE_ROWS_BESIDE_SERVICES if beside_services else MOST_USAGE_ROWS
+                followers = [Follower(projection, decoder(), most_usage_rows=most_rows) for projection in ASYNCHRONOUS]
+                worker = Projector(partial(database.connect_worker, name), followers, _feed(amqp_url, name, instance))
+            case "anomaly":
+                parts = _detection(settings, database, instance, held)
+                worker = AnomalyWorker(partial(database.connect_worker, name), parts, _feed(amqp_url, name, instance))
+        await worker.run()
+
+
+def _detection(settings: Settings, database: Database, instance: str, held: ExitStack) -> Parts:
+    """Put together what the anomaly worker works with; `held` closes it. Raises ForeignDatabase and KeyringError."""
+    places = Places(settings.geo_database) if settings.geo_database else None
+    if places is not None:
+        held.callback(places.close)
+    core = compose_core(settings, database)
+    held.callback(core.application.close)
+
+    def record(connection: Connection[Any], events: Sequence[Recorded], finish: Finish) -> None:
+        core.application.events.put(events, recorded=events, finish=finish, connection=connection)
+
+    return Parts(
+        decode=decoder(),
+        senders=Senders(core.vault, places),
+        seal=core.vault.seal,
+        record=record,
+        instance=instance,
+        thresholds=thresholds.in_effect(settings.anomaly_thresholds),
+    )
 
 
 def _feed(amqp_url: str | None, worker: str, instance: str) -> Callable[[], Feed]:
@@ -77,7 +113,9 @@ async def _instance(database: Database) -> str:
 @asynccontextmanager
 async def running_workers(settings: Settings, database: Database) -> AsyncIterator[None]:
     """Run all workers that the settings ask for in this process."""
-    names: list[WorkerName] = ["projector"] if settings.amqp_url is None else ["projector", "relay"]
+    names: list[WorkerName] = ["projector", "anomaly"]
+    if settings.amqp_url is not None:
+        names.append("relay")
     tasks = [asyncio.create_task(_supervised(name, settings, database), name=name) for name in names]
     try:
         yield

@@ -13,7 +13,7 @@ from psycopg import Connection
 
 from commands.handlers import Aggregate, evolve
 from commands.recorder import LicensingRecorder
-from domain.facts import Recorded
+from domain.facts import Recorded, SettingsChanged
 from domain.license import License
 
 MAX_AGGREGATES = 20_000
@@ -79,7 +79,9 @@ class AggregateCache:
         if not missing:
             return
         for stored in self._recorder.of_aggregates(connection, missing):
-            self._evolve_stored(stored)
+            # Nothing is decided about settings: who names their id as some other thing's names nothing.
+            if stored.topic != SettingsChanged.stored_name:
+                self._evolve_stored(stored)
         # All that are wanted stand at the end now.
         self._shrink(keep=len(wanted))
 

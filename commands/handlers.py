@@ -13,17 +13,19 @@ from commands.orders import (
     DeactivateLicense,
     IssueLicenses,
     Order,
+    ResolveAnomaly,
     RevokeApiKey,
     TransferSeat,
     UpdateLicense,
 )
-from domain import api_key, issuing, license, seats
+from domain import anomaly, api_key, issuing, license, seats
+from domain.anomaly import Anomaly
 from domain.api_key import ApiKey
 from domain.errors import LicenseNotFound, NotFound
-from domain.facts import ApiKeyCreated, Fact, Recorded
+from domain.facts import AnomalyDetected, ApiKeyCreated, Fact, Recorded
 from domain.license import License
 
-Aggregate = License | ApiKey
+Aggregate = License | ApiKey | Anomaly
 States = Mapping[UUID, Aggregate | None]
 Decided = list[tuple[UUID, UUID | None, tuple[Fact, ...]]]
 """For each aggregate: its id, the data subject of its events, the facts to record."""
@@ -33,6 +35,8 @@ def evolve(state: Aggregate | None, event: Recorded) -> Aggregate:
     """Apply an event to whichever aggregate it belongs to. Raises ValueError for one out of order."""
     if isinstance(state, ApiKey) or (state is None and isinstance(event.fact, ApiKeyCreated)):
         return api_key.evolve(state, event)
+    if isinstance(state, Anomaly) or (state is None and isinstance(event.fact, AnomalyDetected)):
+        return anomaly.evolve(state, event)
     return license.evolve(state, event)
 
 
@@ -99,12 +103,23 @@ def _revoke_api_key(order: RevokeApiKey, states: States) -> Decided:
     return [(state.id, None, api_key.revoke(state))]
 
 
+def _resolve_anomaly(order: ResolveAnomaly, states: States) -> Decided:
+    state = states.get(order.anomaly_id)
+    if not isinstance(state, Anomaly):
+        raise NotFound
+    return [(state.id, state.subject_id, anomaly.resolve(state, order.resolution, order.sealed))]
+
+
 def _of_license(order: Any) -> tuple[UUID, ...]:
     return (order.license_id,)
 
 
 def _of_api_key(order: Any) -> tuple[UUID, ...]:
     return (order.key_id,)
+
+
+def _of_anomaly(order: Any) -> tuple[UUID, ...]:
+    return (order.anomaly_id,)
 
 
 def _of_new_licenses(order: IssueLicenses) -> tuple[UUID, ...]:
@@ -120,5 +135,6 @@ HANDLERS: dict[type[Order], tuple[Callable[[Any], tuple[UUID, ...]], Callable[[A
     TransferSeat: (_of_license, _transfer),
     CreateApiKey: (_of_api_key, _create_api_key),
     RevokeApiKey: (_of_api_key, _revoke_api_key),
+    ResolveAnomaly: (_of_anomaly, _resolve_anomaly),
 }
 """Order type to (ids of the aggregates it concerns, decision)."""

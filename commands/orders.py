@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from domain.anomaly import Resolution
 from domain.facts import Cause
 from domain.issuing import Changes, Terms
 from domain.seats import Device
@@ -102,3 +103,12 @@ class RevokeApiKey(Order):
     """Revoke an API key; a repeat changes nothing."""
 
     key_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveAnomaly(Order):
+    """Acknowledge or dismiss an anomaly; a repeat changes nothing. Sealed: reason."""
+
+    anomaly_id: UUID
+    resolution: Resolution
+    sealed: dict[str, bytes] = field(default_factory=dict)

@@ -110,6 +110,13 @@ class NotFound(Refusal):
     message = "Not found"
 
 
+class AnomalyDismissed(Refusal):
+    """The anomaly was dismissed: its subject and kind are quiet now, and can't be taken care of any more."""
+
+    code = "ANOMALY_DISMISSED"
+    message = "The anomaly was dismissed"
+
+
 class RateLimitExceeded(Refusal):
     """Too many requests. `retry_after` is in whole seconds."""
 

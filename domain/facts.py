@@ -7,7 +7,7 @@ Personal data is in a fact only as `sealed` values (field name to ciphertext und
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
@@ -123,6 +123,48 @@ class ApiKeyRevoked(Fact, frozen=True, kw_only=True, omit_defaults=True):
     stored_name: ClassVar[str] = "apikey.revoked"
 
 
+class AnomalyDetected(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """Detection found something that a person should look at. Sealed: address, under its day's key.
+
+    It is about a licence, or about an address, of which `address_hash` is a keyed hash. `found_at` is when the
+    observation that completed it occurred. `evidence` holds ids of events and usage messages, the newest first.
+    """
+
+    stored_name: ClassVar[str] = "anomaly.detected"
+
+    kind: str
+    severity: str
+    found_at: datetime
+    explanation: str
+    license_id: UUID | None = None
+    address_hash: bytes | None = None
+    evidence: tuple[str, ...] = ()
+
+
+class AnomalyResolved(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A person said what is to be thought of an anomaly: what it was about is said again. Sealed: reason.
+
+    One that was acknowledged is taken care of; one that was dismissed is nothing, and keeps its subject and kind quiet.
+    """
+
+    stored_name: ClassVar[str] = "anomaly.resolved"
+
+    resolution: Literal["acknowledged", "dismissed"]
+    kind: str
+    license_id: UUID | None = None
+    address_hash: bytes | None = None
+
+
+class SettingsChanged(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """Settings that decide what is found became others. `values` holds all of the section, `changed` which are new."""
+
+    stored_name: ClassVar[str] = "settings.changed"
+
+    section: str
+    values: dict[str, Any]
+    changed: tuple[str, ...] = ()
+
+
 FACTS: tuple[type[Fact], ...] = (
     LicenseIssued,
     LicenseUpdated,
@@ -134,6 +176,9 @@ FACTS: tuple[type[Fact], ...] = (
     SeatTransferred,
     ApiKeyCreated,
     ApiKeyRevoked,
+    AnomalyDetected,
+    AnomalyResolved,
+    SettingsChanged,
 )
 """The allow-list: a stored name that is not among these is refused, never imported."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from typing import Literal
+from uuid import UUID, uuid5
 
 KEY_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """A-Z without I and O, digits 2-9: 32 symbols, 5 bits each; nothing in it is misread for something else."""
@@ -36,3 +37,12 @@ def license_key_digest(text: str) -> bytes:
 def device_digest(hardware_id: str) -> bytes:
     """Return 16 bytes that stand for a hardware id in aggregates and indexes."""
     return hashlib.sha256(hardware_id.encode()).digest()[:16]
+
+
+USAGE_IDS = UUID("6f1b7b0e-3c1e-4c57-9a5f-0d5d1f6f2a31")
+"""Namespace of usage rows' ids."""
+
+
+def usage_row_id(instance: str, number: int) -> UUID:
+    """Return the id of a usage row, by which the queue names it: the same row of an installation, the same id."""
+    return uuid5(USAGE_IDS, f"{instance}/{number}")

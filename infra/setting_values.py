@@ -14,6 +14,7 @@ from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from infra.places import Places
+from infra.thresholds import load
 
 T = TypeVar("T")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -140,6 +141,13 @@ def geo_database(text: str) -> Path:
     """A database of countries or cities in the MMDB format."""
     path = Path(text).absolute()
     Places(path).close()
+    return path
+
+
+def thresholds(text: str) -> Path:
+    """A TOML file that sets thresholds of detection."""
+    path = Path(text).absolute()
+    load(path)
     return path
 
 

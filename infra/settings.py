@@ -73,6 +73,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("TLS_CERT", "", "PEM file of the certificate chain; then all ports speak HTTPS"),
     Setting("TLS_KEY", "", "PEM file of the certificate's key, not encrypted"),
     Setting("GEO_DATABASE", "", "MMDB file with countries, perhaps cities; none: the countries that come with it"),
+    Setting("ANOMALY_THRESHOLDS", "", "TOML file of what detection goes by; none: the program's own values"),
     Setting("USAGE_RETENTION_DAYS", "90", "Days for which validations and heartbeats are kept"),
     Setting("USAGE_WAIT_MS", "250", "Milliseconds that a request waits at most for its usage row to be stored"),
     Setting("LICENSES_API_TOKEN_HOURS", "24", "Hours for which a token of the second dialect is valid"),
@@ -107,6 +108,7 @@ class Settings:
     tls_cert: Path | None
     tls_key: Path | None
     geo_database: Path | None
+    anomaly_thresholds: Path | None
     usage_retention_days: int
     usage_wait_ms: int
     licenses_api_token_hours: int
@@ -119,7 +121,7 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
 
     An empty value counts as not given. Nothing is written, no folder is made. Raises SettingsError.
     """
-    read = _Reader({**(_read_dotenv(dotenv) if dotenv else {}), **{k: v for k, v in environ.items() if v}})
+    read = _reader(environ, dotenv)
     database_url = read.secret("DATABASE_URL", values.postgresql)
     settings = Settings(
         data_dir=read.value("DATA_DIR", values.writable_folder),
@@ -144,6 +146,7 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         tls_cert=read.optional("TLS_CERT", values.readable_file),
         tls_key=read.optional("TLS_KEY", values.readable_file),
         geo_database=read.optional("GEO_DATABASE", values.geo_database),
+        anomaly_thresholds=read.optional("ANOMALY_THRESHOLDS", values.thresholds),
         usage_retention_days=read.value("USAGE_RETENTION_DAYS", values.whole(1, 3650)),
         usage_wait_ms=read.value("USAGE_WAIT_MS", values.whole(0, 60_000)),
         licenses_api_token_hours=read.value("LICENSES_API_TOKEN_HOURS", values.whole(1, 8760)),
@@ -153,6 +156,26 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
     for check in (_check_database_functions, _check_ports, _check_tls, _check_exposure):
         check(settings, read)
     return settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionSettings:
+    """What detection over files goes by."""
+
+    geo_database: Path | None
+    anomaly_thresholds: Path | None
+
+
+def load_detection_settings(environ: Mapping[str, str], dotenv: Path | None) -> DetectionSettings:
+    """Read and check these settings alone: an analyst's machine has no database, no keys, and no data folder.
+
+    Raises SettingsError.
+    """
+    read = _reader(environ, dotenv)
+    return DetectionSettings(
+        geo_database=read.optional("GEO_DATABASE", values.geo_database),
+        anomaly_thresholds=read.optional("ANOMALY_THRESHOLDS", values.thresholds),
+    )
 
 
 class _Reader:
@@ -183,6 +206,10 @@ class _Reader:
             return parse(text)
         except ValueError as wrong:
             raise SettingsError(f"{name}: {wrong}") from None
+
+
+def _reader(environ: Mapping[str, str], dotenv: Path | None) -> _Reader:
+    return _Reader({**(_read_dotenv(dotenv) if dotenv else {}), **{k: v for k, v in environ.items() if v}})
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:

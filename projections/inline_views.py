@@ -18,6 +18,8 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
 
 from domain.facts import (
+    AnomalyDetected,
+    AnomalyResolved,
     ApiKeyCreated,
     ApiKeyRevoked,
     DeviceActivated,
@@ -120,10 +122,21 @@ _CREATE_API_KEY = """
 _REVOKE_API_KEY = "UPDATE api_keys SET revoked_at = %s WHERE key_id = %s"
 
 
-class InlineViews:
-    """Licence, device and credential views. Holds no state of its own."""
+_DETECT = """
+    INSERT INTO anomalies (anomaly_id, position, kind, severity, license_id, address_hash, subject_id, address_sealed,
+        explanation, evidence, found_at, recorded_at, status)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'open')
+"""
 
-    TABLES = ("licenses", "devices", "api_keys")
+_RESOLVE = """
+    UPDATE anomalies SET status = %s, resolved_at = %s, resolved_by = %s, reason_sealed = %s WHERE anomaly_id = %s
+"""
+
+
+class InlineViews:
+    """Licence, device, credential and anomaly views. Holds no state of its own."""
+
+    TABLES = ("licenses", "devices", "api_keys", "anomalies")
 
     def __init__(self, emails: EmailHashes) -> None:
         self._emails = emails
@@ -188,6 +201,11 @@ class _Run:
                 self._create_api_key(position, event, fact)
             case ApiKeyRevoked():
                 self._connection.execute(_REVOKE_API_KEY, (event.occurred_at, event.originator_id))
+            case AnomalyDetected() as fact:
+                self._detect(position, event, fact)
+            case AnomalyResolved(resolution=status, sealed=sealed):
+                by, reason = event.cause.actor, sealed.get("reason")
+                self._connection.execute(_RESOLVE, (status, event.occurred_at, by, reason, event.originator_id))
 
     def flush(self) -> None:
         self._flush_licenses()
@@ -308,6 +326,23 @@ class _Run:
             fact.expires_at,
         )
         self._connection.execute(_CREATE_API_KEY, row)
+
+    def _detect(self, position: int, event: Recorded, fact: AnomalyDetected) -> None:
+        row = (
+            event.originator_id,
+            position,
+            fact.kind,
+            fact.severity,
+            fact.license_id,
+            fact.address_hash,
+            event.subject_id,
+            fact.sealed.get("address"),
+            fact.explanation,
+            list(fact.evidence),
+            fact.found_at,
+            event.occurred_at,
+        )
+        self._connection.execute(_DETECT, row)
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

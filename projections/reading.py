@@ -31,7 +31,7 @@ def reader(decode: Decode) -> ReadEvents:
 
     def read(connection: Connection[Any], after: int, limit: int) -> Events:
         rows = connection.execute(_EVENTS, (after, limit)).fetchall()
-        return [(row["notification_id"], _decoded(decode, row)) for row in rows]
+        return [(row["notification_id"], decoded(decode, row)) for row in rows]
 
     return read
 
@@ -67,7 +67,8 @@ class ReadAhead:
         return events
 
 
-def _decoded(decode: Decode, row: dict[str, Any]) -> Recorded | Exception:
+def decoded(decode: Decode, row: dict[str, Any]) -> Recorded | Exception:
+    """Turn a row of the event log into an event, or into why that can't be done."""
     try:
         return decode(row)
     except Exception as error:  # noqa: BLE001 - whoever applies the event decides what becomes of it

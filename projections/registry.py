@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from projections.behaviour import CONSUMER as ANOMALY
 from projections.device_usage import DEVICE_USAGE
 from projections.projection import Projection
 from projections.seats import SEATS
@@ -12,6 +13,7 @@ ASYNCHRONOUS: tuple[Projection, ...] = (USAGE_COUNTS, DEVICE_USAGE, SEATS)
 
 CONSUMERS_OF: dict[str, tuple[str, ...]] = {
     "projector": tuple(projection.name for projection in ASYNCHRONOUS),
+    "anomaly": (ANOMALY,),
     "relay": ("relay",),
 }
 """The consumers of each worker."""

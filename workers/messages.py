@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from domain.facts import Fact, Recorded
+from domain.facts import AnomalyDetected, AnomalyResolved, Fact, Recorded, SettingsChanged
+from domain.identifiers import usage_row_id
 from projections.projection import Log
 
 CONTENT_TYPE = "application/cloudevents+json"
-
-USAGE_IDS = UUID("6f1b7b0e-3c1e-4c57-9a5f-0d5d1f6f2a31")
-"""Namespace of usage rows' ids, which are made of the instance and the row's number: the same row, the same id."""
 
 PRIVATE_FIELDS = frozenset({"sealed", "key_sealed", "key_digest", "name_tag"})
 """Fields of facts that never leave the log."""
@@ -83,6 +81,7 @@ def of_event(position: int, event: Recorded, instance: str) -> Message:
     cause = event.cause
     data = {
         **_public(event.fact),
+        **_named(event),
         "version": event.originator_version,
         "actor": cause.actor,
         "command": cause.command,
@@ -97,7 +96,7 @@ def of_event(position: int, event: Recorded, instance: str) -> Message:
         event.event_id,
         event.fact.stored_name,
         event.occurred_at,
-        event.originator_id,
+        _subject(event),
         data,
         instance,
     )
@@ -117,7 +116,7 @@ def of_usage(row: Mapping[str, Any], instance: str) -> Message:
         "network": _hex(row["network"]),
         "key_hash": _hex(row["key_digest"]),
     }
-    id = uuid5(USAGE_IDS, f"{instance}/{row['id']}")
+    id = usage_row_id(instance, row["id"])
     return _message("usage", row["id"], id, row["type"], row["occurred_at"], row["license_id"], data, instance)
 
 
@@ -160,10 +159,27 @@ def _message(  # noqa: PLR0913, PLR0917 - one argument a field
     return Message(id=str(id), type=type, log=log, position=position, time=time, body=_encode(envelope))
 
 
+def _subject(event: Recorded) -> UUID | None:
+    """Return the licence that an event is about; of an API key's event, the key."""
+    match event.fact:
+        case AnomalyDetected(license_id=license_id) | AnomalyResolved(license_id=license_id):
+            return license_id
+        case SettingsChanged():
+            return None
+        case _:
+            return event.originator_id
+
+
+def _named(event: Recorded) -> dict[str, Any]:
+    """Return the anomaly's id, which is not the subject of its events."""
+    is_of_anomaly = isinstance(event.fact, AnomalyDetected | AnomalyResolved)
+    return {"anomaly_id": event.originator_id} if is_of_anomaly else {}
+
+
 def _public(fact: Fact) -> dict[str, Any]:
     """Return a fact's fields, those with their default values included; UNSET ones did not change and are left out."""
     values = ((name, getattr(fact, name)) for name in fact.__struct_fields__ if name not in PRIVATE_FIELDS)
-    return {name: value for name, value in values if value is not UNSET}
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values if value is not UNSET}
 
 
 def _hex(value: bytes | None) -> str | None:

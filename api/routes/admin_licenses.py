@@ -9,9 +9,9 @@ import msgspec
 from msgspec import UNSET
 
 from api.call import Call
-from api.cursors import Cursor, cursor_of, read_cursor
 from api.endpoint import KIB, Auth, Endpoint
 from api.issuing import Wanted, order_of
+from api.paging import read_page
 from api.presentation import license_answer, license_fields
 from api.responses import Answer, answer
 from api.schemas.admin import (
@@ -24,7 +24,6 @@ from api.schemas.admin import (
     LicenseStatistics,
     LicenseWithStatistics,
     ListQuery,
-    Pagination,
     UpdateRequest,
 )
 from commands.batch import Outcome
@@ -145,25 +144,7 @@ async def list_licenses(call: Call) -> Answer:
     services = call.services
     async with services.pool.connection() as connection:
         wanted = await _filter(call, query, connection)
-        filters = msgspec.json.encode(wanted)
-        if query.cursor is not None:
-            cursor = read_cursor(services.keyring, query.cursor, filters)
-            # One more than shown tells whether there is a next page.
-            found = await licenses.page_before(connection, wanted, position=cursor.position, limit=query.per_page + 1)
-            rows, more = found[: query.per_page], len(found) > query.per_page
-            page, total = cursor.page, cursor.total
-        else:
-            offset = (query.page - 1) * query.per_page
-            rows, total = await licenses.page(connection, wanted, offset=offset, limit=query.per_page)
-            page = query.page
-            more = offset + len(rows) < total and bool(rows)
-    pagination = Pagination(
-        page=page,
-        per_page=query.per_page,
-        total=total,
-        pages=-(-total // query.per_page),
-        next_cursor=cursor_of(services.keyring, Cursor(rows[-1].position, total, page + 1), filters) if more else None,
-    )
+        rows, pagination = await read_page(services.keyring, connection, licenses, wanted, query)
     shown = [license_answer(services.vault, row) for row in rows]
     return answer(200, LicenseList(licenses=shown, pagination=pagination))
 

@@ -24,9 +24,9 @@ from projections.snapshot import snapshot
 async def patterns(call: Call) -> Answer:
     """Show when, where and how regularly a licence is used."""
     query: DaysQuery = call.query
-    license_id, product = license_id_of(call), _product(call)
+    license_id, product = license_id_of(call), product_of(call)
     period = last_days(call.now, query.days)
-    async with _reading(call) as connection:
+    async with reading(call) as connection:
         row = await licenses.by_id(connection, license_id)
         if row is None or product not in {None, row.product}:
             raise LicenseNotFound("License not found")
@@ -37,26 +37,27 @@ async def patterns(call: Call) -> Answer:
 async def usage_report(call: Call) -> Answer:
     """Sum up the use of all licences."""
     query: DaysQuery = call.query
-    async with _reading(call) as connection:
-        found = await fleet_usage.report(connection, last_days(call.now, query.days), call.now, _product(call))
+    async with reading(call) as connection:
+        found = await fleet_usage.report(connection, last_days(call.now, query.days), call.now, product_of(call))
     return answer(200, msgspec.convert(found, UsageReportAnswer, from_attributes=True))
 
 
 async def dashboard(call: Call) -> Answer:
     """Show the state of things on one screen."""
-    async with _reading(call) as connection:
-        found = await dashboards.read(connection, call.now, _product(call))
+    async with reading(call) as connection:
+        found = await dashboards.read(connection, call.now, product_of(call))
     return answer(200, msgspec.convert(found, DashboardAnswer, from_attributes=True))
 
 
 @asynccontextmanager
-async def _reading(call: Call) -> AsyncIterator[Any]:
+async def reading(call: Call) -> AsyncIterator[Any]:
     """Give a connection within a snapshot, once it is this request's turn."""
     async with call.services.analyses, call.services.pool.connection() as connection, snapshot(connection):
         yield connection
 
 
-def _product(call: Call) -> str | None:
+def product_of(call: Call) -> str | None:
+    """Return the product that the API key is bound to, if any."""
     api_key = call.credential.api_key
     assert api_key is not None
     return api_key.product

@@ -79,7 +79,8 @@ def _answered(asked: asyncio.Task[dict[str, Probe]], otherwise: dict[str, Probe]
 
 
 def _names(services: Services) -> tuple[str, ...]:
-    return ("projector",) if services.settings.amqp_url is None else ("projector", "relay")
+    names = ("projector", "anomaly")
+    return names if services.settings.amqp_url is None else (*names, "relay")
 
 
 async def _database(services: Services) -> dict[str, Probe]:

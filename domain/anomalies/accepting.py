@@ -24,7 +24,7 @@ def refuse(scene: Scene, device: Device, thresholds: Thresholds) -> int:
     elif state.floating and now - state.first < thresholds.settling_seconds:
         # Nobody knows yet who its people are, and they are refused at busy hours.
         weight = 0
-    weight = _abroad(scene, weight, thresholds)
+    weight = _abroad(scene, device, weight, thresholds)
     leaked_key.add(state, Stranger(now, scene.name, device.group, weight))
     return leaked_key.rank(state, now, thresholds)
 
@@ -45,7 +45,7 @@ def accept(scene: Scene, device: Device, thresholds: Thresholds) -> tuple[int, i
         weight = FULL_WEIGHT
     elif device.weight:
         weight = thresholds.leak_free_seat
-    weight = _abroad(scene, weight, thresholds)
+    weight = _abroad(scene, device, weight, thresholds)
     stranger = leaked_key.of_device(state, scene.name)
     if stranger is not None:
         stranger.weight = weight
@@ -54,11 +54,12 @@ def accept(scene: Scene, device: Device, thresholds: Thresholds) -> tuple[int, i
     return rotation, leaked_key.rank(state, now, thresholds)
 
 
-def _abroad(scene: Scene, weight: int, thresholds: Thresholds) -> int:
+def _abroad(scene: Scene, device: Device, weight: int, thresholds: Thresholds) -> int:
     country = scene.seen.country
     if country is None or not is_new(scene.state, country, scene.now, thresholds):
         return weight
-    return int(weight * thresholds.leak_foreign_factor)
+    is_first_there = scene.state.countries[country] == device.first
+    return int(weight * (thresholds.leak_country_factor if is_first_there else thresholds.leak_foreign_factor))
 
 
 def is_ci_machine(state: LicenseState, os: str | None, now: int, thresholds: Thresholds) -> bool:

@@ -24,10 +24,13 @@ from domain.anomalies.state import (
     loads_license,
     unpacked,
 )
-from domain.anomalies.thresholds import DEFAULT, Thresholds
+from domain.anomalies.thresholds import DAY, DEFAULT, Thresholds
 
 MAX_ADDRESSES = 20_000
 """Addresses remembered; beyond that the half that was quiet for longest is forgotten."""
+
+ADDRESS_SECONDS = 30 * DAY
+"""An address that was quiet for so long begins anew, dismissed or not: by then it may be somebody else's."""
 
 _BEGINNINGS = frozenset({"license.issued", "license.activated"})
 _NONE: list[Finding] = []
@@ -50,11 +53,10 @@ class Engine:
         if license_id is None:
             return self._unknown_key(seen)
         now = int(seen.time)
-        state = self._licenses.get(license_id)
-        if state is None:
-            state = self._licenses[license_id] = LicenseState(0)
-        if not state.first:
-            state.first, state.is_fresh = now, seen.type in _BEGINNINGS
+        if self._found:
+            # Said of an observation at which a detector failed: it must not be said of this one.
+            self._found = []
+        state = self._state(license_id, seen, now)
         if seen.type in SIGHTINGS:
             self._sightings.sight(state, seen, now)
         elif seen.type == "device.deactivated":
@@ -69,6 +71,15 @@ class Engine:
         found, self._found = self._found, []
         return found
 
+    def _state(self, license_id: str, seen: Observation, now: int) -> LicenseState:
+        """Return a licence's state, which begins with its first observation."""
+        state = self._licenses.get(license_id)
+        if state is None:
+            state = self._licenses[license_id] = LicenseState(0)
+        if not state.first:
+            state.first, state.is_fresh = now, seen.type in _BEGINNINGS
+        return state
+
     def _transferred(self, state: LicenseState, seen: Observation, now: int) -> None:
         """A seat moved by order, perhaps an administrator's: where that came from says nothing about the device."""
         if seen.from_hardware_id is not None:
@@ -77,7 +88,9 @@ class Engine:
             return
         name = tag(seen.hardware_id)
         device = state.devices.get(name)
-        if device is not None:
+        if device is None:
+            state.awaited = name
+        else:
             self._sightings.take_seat(Scene(state, seen, now, name, 0, succeeded=True), device)
 
     def _tell(self, state: LicenseState, seen: Observation, kind: int, rank: int, say: Callable[[], str]) -> None:
@@ -104,7 +117,8 @@ class Engine:
             return _NONE
         now = int(seen.time)
         state = self._addresses.get(seen.address)
-        if state is None:
+        if state is None or now - state.last > ADDRESS_SECONDS:
+            self._addresses.pop(seen.address, None)
             self._make_room()
             state = self._addresses[seen.address] = AddressState(now)
         rank = key_guessing.observe(state, seen, now, self.thresholds)
@@ -129,6 +143,11 @@ class Engine:
         # The order is by what is stored, not by when it was loaded, so that a restart changes nothing.
         latest = sorted(self._addresses.items(), key=lambda item: (item[1].last, item[0]))
         self._addresses = dict(latest[MAX_ADDRESSES // 2 :])
+
+    def use(self, thresholds: Thresholds) -> None:
+        """Go by other thresholds from here on; what is known stays."""
+        self.thresholds = thresholds
+        self._sightings = Sightings(thresholds, self._tell)
 
     def set_terms(self, license_id: str, terms: LicenseTerms) -> None:
         """Say what a licence allows, where no event does."""
@@ -179,6 +198,15 @@ class Engine:
     def forget_license(self, license_id: str) -> None:
         """Drop a licence's state from memory, to be loaded again when it is seen again."""
         self._licenses.pop(license_id, None)
+
+    def address_last_seen(self, address: str) -> float:
+        """Return when an address was last seen, in seconds since 1970. Raises KeyError where it is not here."""
+        return float(self._addresses[address].last)
+
+    def forget_addresses(self, now: float) -> None:
+        """Drop the addresses that would begin anew were they seen again."""
+        kept = {name: state for name, state in self._addresses.items() if now - state.last <= ADDRESS_SECONDS}
+        self._addresses = kept
 
     def save_address(self, address: str) -> bytes:
         """Return an address's state. Raises KeyError where it is not here."""

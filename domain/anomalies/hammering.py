@@ -1,7 +1,8 @@
 """Hammering: a device asks far more often than it ever did, and goes on.
 
 Ordinary life: CI machines ask often, but always did; after an outage devices retry for some minutes; a restart loop is
-over soon. So it takes some hundred requests without a pause, at a rate far above the device's own peak.
+over soon; a weekly job asks once a minute for hours. So it takes many requests beyond that, without a pause, at a rate
+far above the device's own peak.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ def observe(device: Device, now: int, thresholds: Thresholds) -> int:
         return NOTHING
     if count >= thresholds.hammer_burst:
         return grade(count, thresholds.hammer_burst)
-    return grade(device.run + count, thresholds.hammer_run) if device.run else NOTHING
+    return grade(device.run + count - thresholds.hammer_floor, thresholds.hammer_run) if device.run else NOTHING
 
 
 def _close(device: Device, slot: int, thresholds: Thresholds) -> None:
     """End a slot: either it was hot, or it teaches what is normal for the device."""
     count = device.slot_count
     if count >= thresholds.hammer_floor and count >= thresholds.hammer_times_peak * device.peak:
-        device.run = min(device.run + count, _MOST)
+        device.run = min(device.run + count - thresholds.hammer_floor, _MOST)
     else:
         device.run = 0
         # It is learned step by step, so that one storm does not make another look ordinary.
@@ -45,7 +46,8 @@ def _close(device: Device, slot: int, thresholds: Thresholds) -> None:
 def explain(device: Device, thresholds: Thresholds) -> str:
     """Say it in one sentence."""
     minutes = thresholds.hammer_slot_seconds // 60
+    before = f" and {device.run} too many without a pause before that" if device.run else ""
     return (
-        f"A device sent {device.slot_count} requests within {minutes} minutes and {device.run} without a pause before"
-        f" that, while its own most within {minutes} minutes was {device.peak}."
+        f"A device sent {device.slot_count} requests within {minutes} minutes{before}, while its own most within"
+        f" {minutes} minutes was {device.peak}."
     )

@@ -41,7 +41,7 @@ def is_out_of_reach(here: Spot, there: Spot, seconds: float, thresholds: Thresho
 def observe(scene: Scene, device: Device, country: str, thresholds: Thresholds) -> tuple[int, str]:
     """Take note of somebody at work; return the rank of what is impossible about it, and the other country."""
     state, now = scene.state, scene.now
-    if state.floating or state.max_devices > thresholds.travel_most_seats:
+    if (state.floating and state.max_devices > 1) or state.max_devices > thresholds.travel_most_seats:
         return NOTHING, ""
     here = (country, scene.seen.place)
     other = _contradiction(scene, device, here, thresholds)

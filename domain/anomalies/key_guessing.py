@@ -6,14 +6,13 @@ key however often; an office address behind which many people mistype.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from domain.anomalies.findings import MAX_EVIDENCE, NOTHING, grade
 from domain.anomalies.observation import Observation, tag
 from domain.anomalies.state import AddressState, packed
 from domain.anomalies.thresholds import Thresholds
 
 KEYS_KEPT = 64
+_NO_DEVICE = 0
 
 
 def observe(state: AddressState, seen: Observation, now: int, thresholds: Thresholds) -> int:
@@ -30,15 +29,22 @@ def observe(state: AddressState, seen: Observation, now: int, thresholds: Thresh
         state.more += 1
     state.ids.append(packed(seen.id))
     del state.ids[:-MAX_EVIDENCE]
-    state.keys[key] = (now, tag(seen.hardware_id) if seen.hardware_id is not None else 0)
+    state.keys[key] = (now, tag(seen.hardware_id) if seen.hardware_id is not None else _NO_DEVICE)
     state.last = max(state.last, now)
     return grade(_weight(state, thresholds), thresholds.guessing_keys)
 
 
 def _weight(state: AddressState, thresholds: Thresholds) -> float:
-    devices = Counter(device for _, device in state.keys.values())
-    of_many = sum(1 for count in devices.values() for _ in range(count) if count < thresholds.guessing_keys_of_one)
-    return len(state.keys) + state.more - of_many / 2
+    tried: dict[int, list[int]] = {}
+    for seen, device in state.keys.values():
+        tried.setdefault(device, []).append(seen)
+    weight = float(len(state.keys) + state.more)
+    for device, times in tried.items():
+        if len(times) < thresholds.guessing_keys_of_one:
+            weight -= len(times) / 2
+        elif device != _NO_DEVICE and max(times) - min(times) >= thresholds.guessing_patience_seconds:
+            weight += len(times)
+    return weight
 
 
 def _forget(state: AddressState, oldest: int) -> None:

@@ -10,7 +10,7 @@ from domain.anomalies.findings import NOTHING, grade
 from domain.anomalies.state import STRANGERS, LicenseState, Stranger
 from domain.anomalies.thresholds import DAY, Thresholds
 
-LEAST = 3
+LEAST = 2
 """Fewer strangers than this are nothing, whatever their weight."""
 
 

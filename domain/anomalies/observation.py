@@ -22,6 +22,7 @@ _SERVERS = re.compile(
     re.IGNORECASE,
 )
 _TAGS = 1 << 16
+_IPV6 = b"\x06"
 
 
 class LicenseTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,9 +37,10 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     """One row of either log.
 
     `time` and `client_time` (the device's own clock) are seconds since 1970, UTC. `type` is the routing key on the
-    queue. `id` names the row as evidence. `network` stands for the /24 or /48 of the sender, in any form: it is only
-    compared. `address` is the sender's address where `license_id` is None, in any form. `key_hash` is of the unknown
-    key. `from_hardware_id` is the device that gave the seat in a transfer; `hardware_id` then is the one that got it.
+    queue. `id` names the row as evidence. `network` stands for the /24 or /48 of the sender: a text, which has a colon
+    for IPv6 alone, or bytes, of which the first is the address family, 4 or 6. `address` is the sender's address where
+    `license_id` is None, in any form. `key_hash` is of the unknown key. `from_hardware_id` is the device that gave the
+    seat in a transfer; `hardware_id` then is the one that got it.
     """
 
     time: float
@@ -79,5 +81,9 @@ def is_server(os: str | None) -> bool:
 
 @lru_cache(_TAGS)
 def network_tag(network: str | bytes) -> int:
-    """Shorten a network to 32 bits; those of IPv6 are odd, where it is given as text, all others even."""
-    return (tag(network) & ~1) | (isinstance(network, str) and ":" in network)
+    """Shorten a network to 32 bits; those of IPv6 are odd, all others even.
+
+    A text is of IPv6 where it has a colon; bytes, such as a keyed hash, where the first of them is 6.
+    """
+    is_ipv6 = ":" in network if isinstance(network, str) else network[:1] == b"\x06"
+    return (tag(network) & ~1) | is_ipv6

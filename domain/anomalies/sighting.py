@@ -60,9 +60,11 @@ class Sightings:
         device = state.devices.get(scene.name)
         if device is None:
             device = self._admit(scene)
+            cloned_hardware_id.keep_time(device, scene, self._thresholds)
         else:
+            timing = cloned_hardware_id.keep_time(device, scene, self._thresholds)
             if scene.network and scene.network != device.network:
-                self._move(scene, device)
+                self._move(scene, device, timing)
             device.last = max(device.last, now)
         if scene.succeeded:
             self._succeed(scene, device)
@@ -103,20 +105,20 @@ class Sightings:
             self._tell_leak(scene, rank)
         return device
 
-    def _move(self, scene: Scene, device: Device) -> None:
+    def _move(self, scene: Scene, device: Device, timing: cloned_hardware_id.Timing) -> None:
         state, now, thresholds = scene.state, scene.now, self._thresholds
         is_far = self._changes_country(scene, device)
         is_shared = not (
             is_exclusive(state, scene.network, scene.name) or is_exclusive(state, device.network, scene.name)
         )
         counts, rank = cloned_hardware_id.move(
-            device, scene.network, now, is_far=is_far, is_shared=is_shared, thresholds=thresholds
+            device, scene.network, now, timing=timing, is_far=is_far, is_shared=is_shared, thresholds=thresholds
         )
         forget_moves(state, device)
         if counts:
             self._prove(scene, CLONE)
         if rank != NOTHING:
-            self._tell(state, scene.seen, CLONE, rank, lambda: cloned_hardware_id.explain(device, thresholds))
+            self._tell(state, scene.seen, CLONE, rank, lambda: cloned_hardware_id.explain(device, timing, thresholds))
         device.network = scene.network
         for joined in follow(state, scene.name, device, now):
             joined.is_stranger = False
@@ -136,7 +138,10 @@ class Sightings:
 
     def _succeed(self, scene: Scene, device: Device) -> None:
         state, seen = scene.state, scene.seen
-        if seen.type == "license.activated":
+        is_awaited = scene.name == state.awaited
+        if is_awaited:
+            state.awaited = 0
+        if is_awaited or seen.type == "license.activated":
             state.has_activations = device.is_activated = True
             self.take_seat(scene, device)
         else:
@@ -147,7 +152,8 @@ class Sightings:
                 self.take_seat(scene, device)
         if not device.is_accepted and not self._is_on_probation(scene, device):
             self._accept(scene, device)
-        if seen.type in INTERACTIVE and seen.country is not None:
+        # A device that was given a seat is somebody's who just started a program, whatever it sends first.
+        if (is_awaited or seen.type in INTERACTIVE) and seen.country is not None:
             self._travel(scene, device, seen.country)
 
     def _is_on_probation(self, scene: Scene, device: Device) -> bool:

@@ -35,9 +35,11 @@ class Device(msgspec.Struct, array_like=True, gc=False):
 
     `group` is shared by devices that are linked by a network. `networks` are the last few before the present one, with
     the time when each was left. `returns` counts, decaying, how often it was back in one of them within a short time,
-    each time another one (`returned_to` is the last). `slot` is the current ten minutes (counted from 1970),
-    `slot_count` its observations, `hot` for how many slots in a row it has been far above `peak`, its own most.
-    `countries` is how many it has been seen in, at most 2. `weight` is what it counts for in the licence's `rotation`.
+    each time another one (`returned_to` is the last). `beat` is when the last heartbeat came, `beat_network` from where
+    (16 bits), `pace` a short pause between two of them, and `started` where anything else came from since. `slot` is
+    the current ten minutes (counted from 1970), `slot_count` its observations, `run` the requests beyond one a minute
+    in the slots right before that were all far above `peak`, its own most. `countries` is how many it has been seen in,
+    at most 2. `weight` is what it counts for in the licence's `rotation`.
     """
 
     group: int
@@ -51,6 +53,10 @@ class Device(msgspec.Struct, array_like=True, gc=False):
     returns: int = 0
     returns_at: int = 0
     is_restless: bool = False
+    beat: int = 0
+    beat_network: int = 0
+    pace: int = 0
+    started: int = 0
     slot: int = 0
     slot_count: int = 0
     run: int = 0
@@ -121,8 +127,9 @@ class LicenseState(msgspec.Struct, array_like=True):
 
     `is_fresh`: what we know of it begins with its issue, or with a device that got a seat. `has_activations`: the
     history tells who got a seat. `parties` counts groups, and `accepted` devices, that ever got one; `holder` is the
-    group that got the last. `rotation`, `sharing`, `travel` and `jobs` are counters that decay, each with the time at
-    which it had that value. `departed` has 16 bits of each device that was forgotten.
+    group that got the last, `awaited` an unknown device that was given one and has not shown itself since. `rotation`,
+    `sharing`, `travel` and `jobs` are counters that decay, each with the time at which it had that value. `departed`
+    has 16 bits of each device that was forgotten.
     """
 
     first: int
@@ -145,6 +152,7 @@ class LicenseState(msgspec.Struct, array_like=True):
     sharing_at: int = 0
     holder: int = 0
     holder_country: str | None = None
+    awaited: int = 0
     has_activations: bool = False
     travel: float = 0.0
     travel_at: int = 0

@@ -28,6 +28,7 @@ COMMANDS = (
     ("admins", "remove"),
     ("tail",),
     ("replay",),
+    ("usage", "export"),
 )
 
 

@@ -65,7 +65,7 @@ async def test_what_comes_is_what_was_published(
         while relay.state != "relaying":  # noqa: ASYNC110 - the exchange is there then
             await asyncio.sleep(0.01)
         await asyncio.to_thread(replays.host.new_queue, "all")
-        await everything_happens(client)
+        await everything_happens(client, database)
         events = await replays.sent("--from", "begin")
         usage = await replays.sent("--from", "begin", "--log", "usage")
 

@@ -80,7 +80,7 @@ async def test_it_prints_what_the_queue_gets(
         while relay.state != "relaying":  # noqa: ASYNC110 - the exchange is there then
             await asyncio.sleep(0.01)
         await asyncio.to_thread(virtual_host.new_queue, "all")
-        await everything_happens(client)
+        await everything_happens(client, database)
         printed = await tails("--from", "begin")
         while relay.published < len(printed):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)

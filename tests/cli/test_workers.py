@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ import pytest
 
 from commands.event_mapper import decoder
 from infra.postgres import Database
+from projections import dead_letters
 from projections.following import Follower
 from projections.registry import ASYNCHRONOUS
 from tests.cli.conftest import CommandLine
@@ -81,6 +83,23 @@ async def test_status_is_a_health_check(cli: CommandLine, database: Database, tm
         process.send(signal.SIGCONT)
 
 
+def test_status_tells_of_each_worker(cli: CommandLine, database: Database) -> None:
+    append(database, [recorded(BAD, 1, issued(), occurred_at=datetime.now(UTC) - timedelta(seconds=100))])
+    for worker in ("relay", "projector", "anomaly"):
+        assert cli("status", worker).err == f"error: no process does the work of the {worker}\n"
+    with database.connect() as connection:
+        connection.execute("INSERT INTO consumers VALUES ('anomaly', 0, 0)")
+        connection.execute(
+            "INSERT INTO leases VALUES ('anomaly', gen_random_uuid(), 'there:1', now() + interval '1 minute')"
+        )
+        assert cli("status", "anomaly", "--longest-lag", "200").code == 0
+        behind = cli("status", "anomaly")
+        assert behind.code == 1
+        assert "anomaly is 10" in behind.err
+        connection.execute("UPDATE consumers SET event_position = 1")
+    assert cli("status", "anomaly").code == 0
+
+
 def test_dead_letters_are_listed_shown_and_redriven(cli: CommandLine, database: Database) -> None:
     assert cli("dead", "list", "--json").json == {"dead_letters": []}
     identify(database)
@@ -112,6 +131,29 @@ def test_redriving_what_is_not_there(cli: CommandLine) -> None:
     assert cli("dead", "redrive", "seats", "--position", "3").code == 1
 
 
+def test_what_detection_goes_without_is_forgotten_not_redriven(cli: CommandLine, database: Database) -> None:
+    append(database, lives_of_licenses(50))
+    with database.connect() as connection:
+        for consumer, position in (("anomaly", 7), ("anomaly", 9), ("anomaly", 11), ("seats", 9)):
+            dead_letters.set_aside(connection, consumer, "events", position, "ValueError: no")
+    refused = cli("dead", "redrive", "anomaly")
+    assert refused.code == 1
+    assert "`lizenzserver dead forget anomaly`" in refused.err
+    assert cli("dead", "forget", "anomaly", "--position", "9").err == "1 forgotten\n"
+    assert cli("dead", "forget", "anomaly", "--position", "9").code == 1
+    assert left(cli) == [("anomaly", 7), ("anomaly", 11), ("seats", 9)]
+    assert cli("dead", "forget", "anomaly").err == "2 forgotten\n"
+    assert cli("dead", "forget", "anomaly").err == "0 forgotten\n"
+    refused = cli("dead", "forget", "seats")
+    assert refused.code == 1
+    assert "`lizenzserver dead redrive`" in refused.err
+    assert left(cli) == [("seats", 9)]
+
+
+def left(cli: CommandLine) -> list[tuple[str, int]]:
+    return [(letter["consumer"], letter["position"]) for letter in cli("dead", "list", "--json").json["dead_letters"]]
+
+
 @pytest.mark.parametrize("name", [projection.name for projection in ASYNCHRONOUS])
 def test_check_finds_and_rebuild_mends(cli: CommandLine, database: Database, name: str) -> None:
     append(database, lives_of_licenses(50))
@@ -134,7 +176,8 @@ async def test_rebuilding_what_is_written_inline(cli: CommandLine, database: Dat
         assert cli("check", "licenses").code == 1
         assert cli("rebuild", "licenses").code == 0
         await carry_out(writer, activate(BAD, "b"))
-    assert cli("check", "licenses", "--json").json["differing_rows"] == {"licenses": 0, "devices": 0, "api_keys": 0}
+    differing = cli("check", "licenses", "--json").json["differing_rows"]
+    assert differing == {"licenses": 0, "devices": 0, "api_keys": 0, "anomalies": 0}
 
 
 def test_a_projection_that_there_is_not(cli: CommandLine) -> None:

@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from commands.event_mapper import EventMapper, UnknownFact
 from domain.facts import (
     FACTS,
+    AnomalyDetected,
+    AnomalyResolved,
     ApiKeyCreated,
     ApiKeyRevoked,
     Cause,
@@ -30,6 +32,7 @@ from domain.facts import (
     Origin,
     Recorded,
     SeatTransferred,
+    SettingsChanged,
 )
 from tests.support.facts import RECORDED
 
@@ -86,6 +89,28 @@ VERSION_1: tuple[Fact, ...] = (
         expires_at=TIME,
     ),
     ApiKeyRevoked(),
+    AnomalyDetected(
+        kind="key_guessing",
+        severity="high",
+        found_at=TIME,
+        explanation="This address tried 31 keys.",
+        license_id=UUID(int=6),
+        address_hash=b"\x09" * 16,
+        evidence=("00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"),
+        sealed={"address": b"sealed address"},
+    ),
+    AnomalyResolved(
+        resolution="dismissed",
+        kind="key_guessing",
+        license_id=UUID(int=6),
+        address_hash=b"\x09" * 16,
+        sealed={"reason": b"sealed reason"},
+    ),
+    SettingsChanged(
+        section="anomaly_thresholds",
+        values={"quiet_seconds": 604800, "guessing_keys": 15.5, "risk_points": [20.0, 50.0, 75.0, 90.0]},
+        changed=("guessing_keys",),
+    ),
 )
 """What the files in stored_events hold. Neither these nor the files may ever be changed; add new ones."""
 
@@ -107,7 +132,7 @@ def test_events_that_were_stored_at_version_1_are_read_for_ever(fact: Fact) -> N
         originator_version=1,
         event_id=UUID(int=2),
         occurred_at=TIME,
-        subject_id=None if fact.stored_name.startswith("apikey.") else UUID(int=3),
+        subject_id=None if fact.stored_name.startswith(("apikey.", "settings.")) else UUID(int=3),
         cause=Cause(
             actor="admin:default",
             command="Order",

@@ -13,11 +13,24 @@ import pytest
 from commands import writer as writers
 from commands.batch import Outcome, Submission
 from commands.recorder import EVENTS_LOCK
-from domain.errors import DeviceLimitExceeded, LicenseNotFound, ServiceUnavailable
+from domain.anomalies.thresholds import DEFAULT
+from domain.errors import DeviceLimitExceeded, LicenseNotFound, NotFound, ServiceUnavailable
 from infra.postgres import Database
+from projections.thresholds import SETTINGS_ID
+from tests.support.anomalies import change_thresholds, detected, recording, resolve
 from tests.support.client import eventually
 from tests.support.invariants import check_invariants
-from tests.support.orders import activate, carry_out, issue, limits, revoke, running_writer, submitted, update
+from tests.support.orders import (
+    activate,
+    carry_out,
+    issue,
+    limits,
+    revoke,
+    revoke_api_key,
+    running_writer,
+    submitted,
+    update,
+)
 
 
 async def test_what_waits_together_is_saved_in_one_transaction(database: Database) -> None:
@@ -105,6 +118,23 @@ async def test_orders_about_nothing_are_refused(database: Database) -> None:
         results = await carry_out(writer, activate(uuid4(), "pc-1"), revoke(uuid4()), update(uuid4(), max_devices=5))
         assert [type(result) for result in results] == [LicenseNotFound] * 3
         assert check_invariants(database) == []
+
+
+async def test_the_id_of_another_thing_is_of_nothing(database: Database) -> None:
+    anomaly_id, license_id = uuid4(), uuid4()
+    with recording(database) as record:
+        record(detected(anomaly_id))
+    change_thresholds(database, hammer_run=DEFAULT.hammer_run + 1)
+    async with running_writer(database) as writer:
+        await carry_out(writer, issue(license_id))
+        for id in (anomaly_id, SETTINGS_ID):
+            results = await carry_out(writer, activate(id, "pc"), update(id, max_devices=5), revoke(id))
+            assert {type(result) for result in results} == {LicenseNotFound}
+        for id in (anomaly_id, license_id, SETTINGS_ID):
+            assert [type(result) for result in await carry_out(writer, revoke_api_key(id))] == [NotFound]
+        for id in (license_id, SETTINGS_ID):
+            assert [type(result) for result in await carry_out(writer, resolve(id, "dismissed"))] == [NotFound]
+        assert len(check_invariants(database)) == 3
 
 
 async def test_a_queue_that_is_too_long_refuses_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

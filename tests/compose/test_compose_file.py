@@ -11,11 +11,13 @@ import pytest
 
 from cli.version import VERSION
 from infra.settings import SETTINGS, load_settings
+from projections.registry import CONSUMERS_OF
 from tests.compose.files import COMPOSE, ROOT, compose, ours, secrets_of, services
 
 SECRETS = {setting.name for setting in SETTINGS if setting.secret}
 SERVICES = sorted(services())
 OURS = sorted(ours())
+WORKERS = set(CONSUMERS_OF)
 PORTS = {"auth": 5001, "license": 5002, "analytics": 5003, "admin": 5004}
 
 
@@ -26,7 +28,10 @@ def test_it_keeps_the_compose_specification() -> None:
 
 
 def test_it_has_every_service_and_worker() -> None:
-    assert set(services()) == {"postgres", "rabbitmq", "migrate", "relay", "projector", *PORTS}
+    assert set(services()) == {"postgres", "rabbitmq", "migrate", *WORKERS, *PORTS}
+    assert {name: ours()[name]["command"] for name in WORKERS} == {
+        name: ["lizenzserver", "work", name] for name in WORKERS
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -77,7 +82,7 @@ def test_database_and_broker_are_on_networks_that_lead_nowhere() -> None:
     on = {name: set(service["networks"]) for name, service in services().items()}
     assert on["postgres"] == {"database"}
     assert on["rabbitmq"] == {"broker"}
-    assert {name for name, networks in on.items() if "broker" in networks} == {"rabbitmq", "relay", "projector"}
+    assert {name for name, networks in on.items() if "broker" in networks} == {"rabbitmq", *WORKERS}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -102,8 +107,10 @@ def test_each_secret_is_a_file_and_somebody_reads_it() -> None:
 def test_no_more_know_a_secret_than_need_it() -> None:
     knowing = {name: set(secrets_of(service)) for name, service in services().items()}
     assert {name for name, known in knowing.items() if "database_owner_url" in known} == {"migrate"}
-    assert {name for name, known in knowing.items() if "amqp_url" in known} == {"relay", "projector"}
-    assert {name for name, known in knowing.items() if "service_key" in known} == {"migrate", *PORTS}
+    assert {name for name, known in knowing.items() if "amqp_url" in known} == WORKERS
+    assert {name for name, known in knowing.items() if "service_key" in known} == {"migrate", "anomaly", *PORTS}
+    assert {name for name, known in knowing.items() if "signing_keys" in known} == set(PORTS)
+    assert {name for name, known in knowing.items() if "admin_api_key" in known} == set(PORTS)
 
 
 @pytest.mark.parametrize("name", OURS)

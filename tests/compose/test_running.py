@@ -24,6 +24,7 @@ import pytest_asyncio
 from psycopg.conninfo import make_conninfo
 from yarl import URL
 
+from domain.identifiers import KEY_ALPHABET
 from infra.embedded_postgres import EmbeddedPostgres
 from tests.compose.files import BROKER_SETTINGS, ROLES, ROOT, services
 from tests.compose.stack import PORTS, Stack
@@ -33,6 +34,7 @@ from tests.support.rabbit import Rabbit, VirtualHost
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HEALTHY_SECONDS = 90
+KEYS_FOR_AN_ALERT = 15
 DATABASE = str(services()["postgres"]["environment"]["POSTGRES_DB"])
 QUEUE = "analysts"
 
@@ -123,6 +125,22 @@ async def test_a_licence_goes_through_all_of_it(running: Running) -> None:
     assert {message["type"] for message in mine} >= {"license.issued", "license.activated", "license.validated"}
     assert license["license_key"] not in json.dumps(messages)
     assert "zoe@example.org" not in json.dumps(messages)
+
+
+async def test_guessed_keys_are_found_and_shown(running: Running) -> None:
+    clients = running.clients
+    for number in range(KEYS_FOR_AN_ALERT):
+        guess = {"license_key": f"LIC-ZZZZZZZZZZZ{KEY_ALPHABET[number]}"}
+        assert (await clients["license"].validate(guess, "pc")).status == 404
+    # Whatever happens next lets detection look at what was before.
+    await clients["admin"].new_license()
+
+    async def found() -> list[dict[str, Any]]:
+        shown: list[dict[str, Any]] = (await clients["admin"].admin("GET", "/anomalies"))["anomalies"]
+        return shown
+
+    (anomaly,) = await eventually(found, 60)
+    assert (anomaly["kind"], anomaly["address"]) == ("key_guessing", "127.0.0.1")
 
 
 async def test_services_may_not_change_the_past_nor_the_schema(

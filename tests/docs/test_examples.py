@@ -75,7 +75,7 @@ async def test_it_prints_and_stores_all_that_is_published(
 ) -> None:
     before = rows(database)
     async with consumer(tmp_path, virtual_host) as running:
-        license = await everything_happens(published)
+        license = await everything_happens(published, database)
         lines = await running.lines(rows(database) - before)
         assert await running.end(signal.SIGTERM) == (0, "")
     seen = [line.split(" ", 3) for line in lines]

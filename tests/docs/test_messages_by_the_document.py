@@ -18,7 +18,7 @@ from pika.exchange_type import ExchangeType
 
 from tests.support.asyncapi import document, flattened, messages, payload_of, the_channel
 from tests.support.cluster import Cluster
-from tests.support.every_message import KEY_NOBODY_HAS, PERSONAL, everything_happens, relaying, rows
+from tests.support.every_message import KEYS_NOBODY_HAS, PERSONAL, everything_happens, relaying, rows
 from tests.support.rabbit import Rabbit, VirtualHost
 from tests.support.service import running, settings_for
 
@@ -109,11 +109,11 @@ async def seen(cluster: Cluster, rabbit: Rabbit, tmp_path_factory: pytest.TempPa
     # Before the relay comes: what it declares must be what the document says.
     bind_by_the_document(url)
     async with running(settings_for(tmp_path_factory.mktemp("data")), database) as (services, client):
-        license = await everything_happens(client)
+        license = await everything_happens(client, database)
         shown = (await client.admin("GET", f"/licenses/{license['license_id']}")).body
         async with relaying(database, url, services.keyring.fingerprint):
             got = await asyncio.to_thread(receive, url, rows(database))
-        secrets = (*PERSONAL, license["license_key"], KEY_NOBODY_HAS, client.api_key)
+        secrets = (*PERSONAL, license["license_key"], *KEYS_NOBODY_HAS, client.api_key)
         yield Seen(got, license, shown, secrets)
     cluster.drop(database)
 
@@ -185,10 +185,27 @@ def test_what_nobody_may_see_is_in_no_message(seen: Seen) -> None:
 
 
 def test_a_key_that_nobody_has_names_no_licence(seen: Seen) -> None:
-    (unknown,) = [one.event for one in seen.got if one.event["data"].get("reason") == "LICENSE_NOT_FOUND"]
-    assert "subject" not in unknown
-    assert unknown["data"]["license_id"] is None
-    assert unknown["data"]["key_hash"] is not None
+    unknown = [one.event for one in seen.got if one.event["data"].get("reason") == "LICENSE_NOT_FOUND"]
+    assert not any("subject" in event for event in unknown)
+    assert {event["data"]["license_id"] for event in unknown} == {None}
+    assert len({event["data"]["key_hash"] for event in unknown} - {None}) == len(KEYS_NOBODY_HAS)
+
+
+def test_what_is_behind_an_anomaly_came_as_messages(seen: Seen) -> None:
+    (found,) = [one.event for one in seen.got if one.key == "anomaly.detected"]
+    assert "subject" not in found
+    by_id = {one.event["id"]: one.event for one in seen.got}
+    behind = [by_id[id] for id in found["data"]["evidence"]]
+    assert {event["data"]["reason"] for event in behind} == {"LICENSE_NOT_FOUND"}
+    assert behind[0]["time"] == found["data"]["found_at"], "the last one first"
+
+
+def test_what_became_of_an_anomaly_can_be_told(seen: Seen) -> None:
+    (found,) = [one.event["data"] for one in seen.got if one.key == "anomaly.detected"]
+    (resolved,) = [one.event["data"] for one in seen.got if one.key == "anomaly.resolved"]
+    assert resolved["anomaly_id"] == found["anomaly_id"]
+    assert resolved["address_hash"] == found["address_hash"]
+    assert (found["version"], resolved["version"]) == (1, 2)
 
 
 def test_the_exchange_can_not_be_declared_without_its_argument(virtual_host: VirtualHost) -> None:

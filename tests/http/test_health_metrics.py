@@ -47,8 +47,19 @@ async def test_alive_and_ready(client: Client) -> None:
         return reply if reply["status"] == "ok" else None
 
     checks = (await eventually(ready))["checks"]
-    assert {"database", "migrations", "projector", "dead_letters", "usage_log"} == set(checks)
+    assert {"database", "migrations", "projector", "anomaly", "dead_letters", "usage_log"} == set(checks)
     assert all(check["ok"] is True for check in checks.values())
+    alive = {f'lizenzserver_worker_alive{{worker="{name}"}} 1.0' for name in ("projector", "anomaly")}
+    lags = {
+        f'lizenzserver_consumer_lag_seconds{{consumer="{name}"}}'
+        for name in ("usage", "devices-seen", "seats", "anomaly")
+    }
+
+    async def shown() -> bool:
+        text = await metrics(client)
+        return all(line in text for line in alive | lags)
+
+    await eventually(shown)
 
 
 class BusyPool:
@@ -100,7 +111,8 @@ async def test_it_is_ready_while_a_rebuild_swaps(client: Client, services: Servi
         reply = await client.request("GET", "/health/ready")
         assert (reply.status, reply["status"]) == (200, "degraded")
         assert reply["checks"]["database"] == {"ok": True}
-        assert reply["checks"]["projector"] == {"ok": False, "detail": "unknown"}
+        for worker in ("projector", "anomaly"):
+            assert reply["checks"][worker] == {"ok": False, "detail": "unknown"}
         assert "lizenzserver_" in await metrics(client)
 
 

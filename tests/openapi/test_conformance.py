@@ -181,6 +181,7 @@ def _make_real(case: Case[Any], world: World, seat: Seat) -> None:
         "refresh_token": seat.refresh,
         "token": seat.offline,
         "key_id": world.key_id,
+        "anomaly_id": world.anomaly_id,
     }
     if case.path.endswith("/license/activate"):
         del values["hardware_id"]  # That device is active already.

@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 from commands.application import LicensingApplication
 from commands.orders import Order
 from commands.writer import GroupCommitWriter
-from domain.errors import Refusal
+from domain.errors import AnomalyDismissed, Refusal
 from domain.facts import DeviceActivated, DeviceDeactivated, LicenseIssued, LicenseUpdated, SeatTransferred
 from infra.postgres import Database
 from projections.inline_views import InlineViews
+from tests.support.anomalies import Record, detected, recording, resolve
 from tests.support.cluster import Cluster
 from tests.support.given import recorded
 from tests.support.invariants import check_invariants
 from tests.support.orders import (
     PlainEmails,
     activate,
+    carry_out,
     create_api_key,
     deactivate,
     issue,
@@ -71,11 +73,18 @@ ORDERS: st.SearchStrategy[MakeOrder] = st.one_of(
     st.builds(lambda n: lambda ids: issue(ids[n]), LICENSES),
     st.just(lambda _: create_api_key(uuid4())),
     st.just(lambda ids: revoke_api_key(ids[2])),
+    st.builds(
+        lambda n, resolution, reason: lambda ids: resolve(ids[n], resolution, reason),
+        st.integers(2, 4),  # the first is no anomaly
+        st.sampled_from(["acknowledged", "dismissed"]),
+        NAMES,
+    ),
 )
 
 
-async def _carry_out(writer: GroupCommitWriter, batches: list[list[MakeOrder]]) -> None:
-    ids = [uuid4(), uuid4(), uuid4()]
+async def _carry_out(writer: GroupCommitWriter, record: Record, batches: list[list[MakeOrder]]) -> None:
+    ids = [uuid4(), uuid4(), uuid4(), uuid4(), uuid4()]
+    record(detected(ids[3]), detected(ids[4], license_id=ids[0], kind="hammering"))
     for first in (issue(ids[0]), issue(ids[1], max_devices=2), create_api_key(ids[2])):
         await writer.execute(submitted(first))
     for batch in batches:
@@ -93,13 +102,14 @@ def test_views_equal_the_fold_of_the_log_after_any_orders(cluster: Cluster) -> N
         @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.lists(st.lists(ORDERS, min_size=1, max_size=8), min_size=1, max_size=6))
         def orders_in_batches(batches: list[list[MakeOrder]]) -> None:
-            runner.run(_carry_out(writer, batches))
+            runner.run(_carry_out(writer, record, batches))
             check_invariants(database)
 
         context = running_writer(database)
         writer = runner.run(context.__aenter__())
         try:
-            orders_in_batches()
+            with recording(database) as record:
+                orders_in_batches()
         finally:
             runner.run(_leave(context))
     cluster.drop(database)
@@ -137,6 +147,30 @@ async def test_one_device_may_come_and_go_within_one_batch(database: Database) -
         {"hardware_id": "b", "is_active": True, "device_name_sealed": b"fourth"},
     ]
     assert row == {"current_devices": 1}
+
+
+async def test_an_anomaly_is_open_until_somebody_says_what_it_is(database: Database) -> None:
+    of_address, of_license, license_id = uuid4(), uuid4(), uuid4()
+    with recording(database) as record:
+        record(detected(of_address), detected(of_license, license_id=license_id, kind="hammering", severity="high"))
+    async with running_writer(database) as writer:
+        results = await carry_out(
+            writer,
+            resolve(of_license, "acknowledged", b"asked them"),
+            resolve(of_license, "acknowledged", b"again"),
+            resolve(of_license, "dismissed", b"a CI"),
+            resolve(of_license, "acknowledged", b"too late"),
+        )
+    assert [type(result) for result in results] == [bytes, bytes, bytes, AnomalyDismissed]
+    log = check_invariants(database)
+    assert len(log) == 4, "what is said again changes nothing"
+    columns = "kind, severity, license_id, address_hash, status, resolved_by, reason_sealed"
+    with database.connect() as connection:
+        rows = connection.execute(f"SELECT {columns} FROM anomalies ORDER BY position").fetchall()
+    assert [tuple(row.values()) for row in rows] == [
+        ("key_guessing", "medium", None, b"a" * 16, "open", None, None),
+        ("hammering", "high", license_id, None, "dismissed", "admin:test", b"a CI"),
+    ]
 
 
 def test_views_do_not_depend_on_how_events_are_cut_into_batches(cluster: Cluster) -> None:

@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from infra.postgres import Database
 from projections import lag
 from projections.as_of import of_views
+from projections.registry import CONSUMERS_OF
 from tests.support.event_log import append
 from tests.support.given import issued, recorded
 
@@ -30,6 +31,24 @@ async def test_an_event_that_can_not_be_read(database: Database, state: str) -> 
         assert relay is not None
         assert 7200 <= relay.lag_seconds < 7260
         assert (await of_views(connection, datetime.now(UTC), "seats")).position == 0
+
+
+@pytest.mark.parametrize("consumer", ["relay", "anomaly", "seats"])
+async def test_a_consumer_that_stands_still_for_a_week_is_told_of_while_its_worker_works(
+    database: Database, consumer: str
+) -> None:
+    with database.connect() as owner:
+        owner.execute(
+            "INSERT INTO consumers (consumer, moved_at) VALUES (%s, clock_timestamp() - interval '8 days')", (consumer,)
+        )
+        lease = "INSERT INTO leases VALUES (%s, gen_random_uuid(), 'there:1', now() + interval '1 minute')"
+        async with await database.connect_async_worker("test") as connection:
+            for worker in ("relay", "projector", "anomaly"):
+                owner.execute("DELETE FROM leases")
+                owner.execute(lease, (worker,))
+                found = await lag.read(connection)
+                assert (found.of(consumer) is not None) == (consumer in CONSUMERS_OF[worker])
+                assert found.is_alive(worker)
 
 
 async def test_the_age_of_what_waits(database: Database) -> None:

@@ -21,6 +21,7 @@ from projections.rebuild import NotComplete, Progress, Rebuild, RebuildUnderWay
 from projections.registry import ASYNCHRONOUS
 from projections.seats import SEATS
 from projections.usage_counts import USAGE_COUNTS
+from tests.support.anomalies import detected, recording, resolve
 from tests.support.client import eventually
 from tests.support.event_log import START, append, lives_of_licenses
 from tests.support.given import activated, issued, recorded
@@ -109,19 +110,26 @@ def test_what_was_falsified_is_found_and_made_good(database: Database, projectio
 
 
 async def test_the_views_that_are_written_inline(database: Database) -> None:
-    one, two = UUID(int=1), UUID(int=2)
+    one, two, three = UUID(int=1), UUID(int=2), UUID(int=3)
     async with running_writer(database) as writer:
-        await carry_out(writer, issue(one), activate(one, "a"), activate(one, "b"))
+        with recording(database) as record:
+            record(detected(three), detected(UUID(int=4), license_id=one))
+        await carry_out(writer, issue(one), activate(one, "a"), activate(one, "b"), resolve(three, "dismissed", b"no"))
         assert set(check(database, INLINE).values()) == {0}
         with database.connect() as connection:
             connection.execute("UPDATE licenses SET current_devices = 1")
-        assert check(database, INLINE) == {"licenses": 2, "devices": 0, "api_keys": 0}
+            connection.execute("UPDATE anomalies SET status = 'open', resolved_by = NULL")
+        assert check(database, INLINE) == {"licenses": 2, "devices": 0, "api_keys": 0, "anomalies": 2}
         catalogue = rows(database, CATALOGUE, list(INLINE.tables))
 
         rebuild(database, INLINE)
 
         assert set(check(database, INLINE).values()) == {0}
         assert rows(database, CATALOGUE, list(INLINE.tables)) == catalogue
+        assert [row["status"] for row in rows(database, "SELECT * FROM anomalies ORDER BY position")] == [
+            "dismissed",
+            "open",
+        ]
         await carry_out(writer, activate(one, "c"), issue(two), activate(two, "a"))
         assert [row["current_devices"] for row in rows(database, "SELECT * FROM licenses ORDER BY position")] == [3, 1]
         assert set(check(database, INLINE).values()) == {0}

@@ -55,6 +55,7 @@ def wrong_for(endpoint: Endpoint, world: World) -> list[dict[str, str]]:
 @pytest.mark.parametrize("endpoint", GUARDED, ids=lambda one: f"{one.method} {one.path}")
 async def test_only_its_own_credential_opens_an_endpoint(attacker: Client, world: World, endpoint: Endpoint) -> None:
     path = endpoint.path.replace("{license_id}", world.seats[0].license["license_id"]).replace("{key_id}", world.key_id)
+    path = path.replace("{anomaly_id}", world.anomaly_id)
     for number, headers in enumerate(wrong_for(endpoint, world)):
         attacker.address = f"10.55.{number}.1"
         reply = await attacker.request(endpoint.method, path, b"{", **headers)
@@ -215,10 +216,12 @@ async def test_internal_fields_of_an_api_key_change_nothing(attacker: Client) ->
 def test_every_endpoint_is_among_the_valid_requests(world: World) -> None:
     """What fuzzing and these tests go by would otherwise leave out an endpoint that was added later."""
     license_id = world.seats[0].license["license_id"]
-    routes = {
-        (each.method, each.path.partition("?")[0].replace(license_id, "{license_id}").replace(world.key_id, "{key_id}"))
-        for each in valid_requests(world, world.seats[0], "x")
-    }
+    names = {license_id: "{license_id}", world.key_id: "{key_id}", world.anomaly_id: "{anomaly_id}"}
+
+    def route(path: str) -> str:
+        return "/".join(names.get(part, part) for part in path.partition("?")[0].split("/"))
+
+    routes = {(each.method, route(each.path)) for each in valid_requests(world, world.seats[0], "x")}
     expected = {(each.method, each.path) for each in all_in_one().endpoints}
 
     assert expected - routes <= {("DELETE", "/api/v1/admin/licenses/{license_id}")}

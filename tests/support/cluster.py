@@ -42,10 +42,15 @@ class Cluster:
         self._execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
         return self._database(name)
 
+    def copy(self, database: Database) -> Database:
+        """Make a database with all that another one holds, to which nobody may be connected."""
+        name = f"test_{next(self._numbers)}"
+        self._execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(_name(database))))
+        return self._database(name)
+
     def drop(self, database: Database) -> None:
         """Drop a database, whoever is connected."""
-        name = psycopg.conninfo.conninfo_to_dict(database.url)["dbname"]
-        self._execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(str(name))))
+        self._execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(_name(database))))
 
     def _database(self, name: str) -> Database:
         url = self.server.url(dbname=name)
@@ -54,3 +59,7 @@ class Cluster:
     def _execute(self, statement: psycopg.sql.Composed) -> None:
         with psycopg.connect(self.server.url(), autocommit=True) as connection:
             connection.execute(statement)
+
+
+def _name(database: Database) -> str:
+    return str(psycopg.conninfo.conninfo_to_dict(database.url)["dbname"])

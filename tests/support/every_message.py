@@ -9,24 +9,33 @@ from functools import partial
 from typing import Any
 
 from commands.event_mapper import decoder
+from domain.anomalies.thresholds import DEFAULT
 from infra.postgres import Database
-from tests.support.client import Client, Reply
+from tests.support.anomalies import change_thresholds
+from tests.support.client import Client, Reply, eventually
 from workers.relay import Relay
 
-KEY_NOBODY_HAS = "LIC-ZZZZZZZZZZZZ"
+KEYS_NOBODY_HAS = tuple(f"LIC-ZZZZZZZZZZZ{last}" for last in "ABCDEFGHJKLMNPQ")
+"""Enough for an alert."""
 PERSONAL = ("ann@example.com", "Büro-PC", "Zoës Mac", "acme-4711", "Windows", "203.0.113.7", "left us", "note to self")
 """Texts that are in what is sent below, and must not be in a message."""
 
+DETECTION_SECONDS = 30.0
+"""More than rows wait for their turn."""
 
-async def everything_happens(client: Client) -> dict[str, Any]:
+
+async def everything_happens(client: Client, database: Database) -> dict[str, Any]:
     """Send requests until a row of every type is there; return the licence they were about."""
     license = await _terms_change(client)
+    await _keys_are_guessed(client)
     await _devices_come_and_go(client, license)
     await _it_is_used(client, license)
     await _it_is_revoked_for_a_while(client, license)
     key_id = (await client.new_api_key(client_name="Planwerk 2", product="Planwerk", requests_per_minute=60))["key_id"]
     secret = client.secrets.admin_secret
     await _done(client.request("DELETE", f"/api/v1/auth/api-keys/{key_id}", x_admin_secret=secret))
+    await _an_anomaly_is_dismissed(client)
+    await asyncio.to_thread(change_thresholds, database, hammer_run=DEFAULT.hammer_run + 1)
     return license
 
 
@@ -64,10 +73,24 @@ async def _devices_come_and_go(client: Client, license: dict[str, Any]) -> None:
 
 async def _it_is_used(client: Client, license: dict[str, Any]) -> None:
     await _done(client.validate(license, "linux", fields={"app_version": "2.4.1"}))
-    assert (await client.validate({"license_key": KEY_NOBODY_HAS}, "linux")).status == 404
     token = (await client.tokens(license, "linux"))["access_token"]
     session = {"session_data": {"app_version": "2.5", "client_time": "2026-01-01T00:00:00Z", "user": "Zoës Mac"}}
     await _done(client.bearer("/api/v1/license/heartbeat", token, session))
+
+
+async def _keys_are_guessed(client: Client) -> None:
+    for key in KEYS_NOBODY_HAS:
+        assert (await client.validate({"license_key": key}, "linux")).status == 404
+
+
+async def _an_anomaly_is_dismissed(client: Client) -> None:
+    """Wait until the service's own worker has found the guessing; what came after it lets it look at once."""
+
+    async def found() -> Any:
+        return (await client.admin("GET", "/anomalies"))["anomalies"]
+
+    (anomaly,) = await eventually(found, DETECTION_SECONDS)
+    await _done(client.admin("POST", f"/anomalies/{anomaly['anomaly_id']}/dismiss", {"reason": "left us"}))
 
 
 async def _it_is_revoked_for_a_while(client: Client, license: dict[str, Any]) -> None:

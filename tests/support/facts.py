@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from domain.facts import (
     FACTS,
+    AnomalyDetected,
+    AnomalyResolved,
     ApiKeyCreated,
     Cause,
     DeviceActivated,
@@ -19,6 +21,7 @@ from domain.facts import (
     Origin,
     Recorded,
     SeatTransferred,
+    SettingsChanged,
 )
 from domain.facts import DeviceDeactivated as Ended
 
@@ -29,6 +32,11 @@ TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.jus
 SEALED = st.dictionaries(TEXT, BYTES, max_size=3)
 SEATS = st.integers(1, 100_000)
 LISTS = st.lists(TEXT, max_size=4).map(tuple)
+
+VALUES = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | TEXT
+"""What JSON gives back as it was."""
+
+_ABOUT: dict[str, st.SearchStrategy[object]] = {"license_id": st.none() | st.uuids(), "address_hash": st.none() | BYTES}
 
 _OPTIONAL_TERMS = {
     "features": LISTS,
@@ -60,6 +68,15 @@ _FIELDS: dict[type[Fact], tuple[dict[str, st.SearchStrategy[object]], dict[str, 
             "requests_per_hour": st.none() | st.integers(1, 2**53),
         },
         {"product": OPTIONAL, "expires_at": st.none() | TIMES},
+    ),
+    AnomalyDetected: (
+        {"kind": TEXT, "severity": TEXT, "found_at": TIMES, "explanation": TEXT},
+        {**_ABOUT, "evidence": LISTS},
+    ),
+    AnomalyResolved: ({"resolution": st.sampled_from(["acknowledged", "dismissed"]), "kind": TEXT}, _ABOUT),
+    SettingsChanged: (
+        {"section": TEXT, "values": st.dictionaries(TEXT, VALUES | st.lists(VALUES, max_size=4), max_size=4)},
+        {"changed": LISTS},
     ),
 }
 

@@ -18,6 +18,8 @@ from msgspec import UNSET
 
 from commands.event_mapper import EventMapper
 from domain.facts import (
+    AnomalyDetected,
+    AnomalyResolved,
     ApiKeyCreated,
     ApiKeyRevoked,
     DeviceActivated,
@@ -29,6 +31,7 @@ from domain.facts import (
     LicenseUpdated,
     Recorded,
     SeatTransferred,
+    SettingsChanged,
 )
 from domain.identifiers import device_digest
 from infra.postgres import Database
@@ -56,14 +59,21 @@ _API_KEYS = """
     FROM api_keys
 """
 
+_ANOMALIES = """
+    SELECT anomaly_id, position, kind, severity, license_id, address_hash, subject_id, address_sealed, explanation,
+        evidence, found_at, recorded_at, status, resolved_at, resolved_by, reason_sealed
+    FROM anomalies
+"""
+
 
 @dataclass
 class Views:
-    """Rows of the three views by their keys, folded one event at a time, as simply as can be."""
+    """Rows of the four views by their keys, folded one event at a time, as simply as can be."""
 
     licenses: Rows = field(default_factory=dict)
     devices: Rows = field(default_factory=dict)
     api_keys: Rows = field(default_factory=dict)
+    anomalies: Rows = field(default_factory=dict)
 
     def apply(self, position: int, event: Recorded) -> None:  # noqa: C901, PLR0912 - one case a fact
         """Change the rows as the event says; assert S on the way."""
@@ -99,6 +109,18 @@ class Views:
                 self.api_keys[event.originator_id] = _api_key(position, event, fact)
             case ApiKeyRevoked():
                 self.api_keys[event.originator_id]["revoked_at"] = event.occurred_at
+            case AnomalyDetected():
+                assert event.originator_id not in self.anomalies, f"an anomaly is recorded again at {position}"
+                self.anomalies[event.originator_id] = _anomaly(position, event, fact)
+            case AnomalyResolved():
+                self.anomalies[event.originator_id].update(
+                    status=fact.resolution,
+                    resolved_at=event.occurred_at,
+                    resolved_by=event.cause.actor,
+                    reason_sealed=fact.sealed.get("reason"),
+                )
+            case SettingsChanged():
+                pass  # no view tells settings
             case _:
                 raise AssertionError(f"the checker does not know {fact}")
 
@@ -165,6 +187,27 @@ def _api_key(position: int, event: Recorded, fact: ApiKeyCreated) -> dict[str, A
     }
 
 
+def _anomaly(position: int, event: Recorded, fact: AnomalyDetected) -> dict[str, Any]:
+    return {
+        "anomaly_id": event.originator_id,
+        "position": position,
+        "kind": fact.kind,
+        "severity": fact.severity,
+        "license_id": fact.license_id,
+        "address_hash": fact.address_hash,
+        "subject_id": event.subject_id,
+        "address_sealed": fact.sealed.get("address"),
+        "explanation": fact.explanation,
+        "evidence": list(fact.evidence),
+        "found_at": fact.found_at,
+        "recorded_at": event.occurred_at,
+        "status": "open",
+        "resolved_at": None,
+        "resolved_by": None,
+        "reason_sealed": None,
+    }
+
+
 def read_log(database: Database) -> list[tuple[int, Recorded]]:
     """Return all events with their positions, in order."""
     mapper = EventMapper()
@@ -195,6 +238,7 @@ def check_invariants(database: Database, *, settled: bool = True) -> list[tuple[
             _assert_equal("licenses", connection.execute(_LICENSES).fetchall(), views.licenses, _license_key)
             _assert_equal("devices", connection.execute(_DEVICES).fetchall(), views.devices, _device_key)
             _assert_equal("api_keys", connection.execute(_API_KEYS).fetchall(), views.api_keys, _api_key_key)
+            _assert_equal("anomalies", connection.execute(_ANOMALIES).fetchall(), views.anomalies, _anomaly_key)
     return log
 
 
@@ -220,6 +264,10 @@ def _device_key(row: dict[str, Any]) -> Any:
 
 def _api_key_key(row: dict[str, Any]) -> Any:
     return row["key_id"]
+
+
+def _anomaly_key(row: dict[str, Any]) -> Any:
+    return row["anomaly_id"]
 
 
 def _assert_equal(name: str, rows: list[dict[str, Any]], fold: Rows, key: Callable[[dict[str, Any]], Any]) -> None:

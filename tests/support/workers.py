@@ -21,10 +21,13 @@ INSTANCE = "test-installation"
 class WorkerProcess:
     """`lizenzserver work NAME`, running within `with`; killed at the end."""
 
-    def __init__(self, database: Database, name: str, data_dir: Path, amqp_url: str | None = None) -> None:
+    def __init__(
+        self, database: Database, name: str, data_dir: Path, amqp_url: str | None = None, **settings: str
+    ) -> None:
         self.log_path = data_dir / f"{name}-{id(self)}.log"
         plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         environ = {**plain, "PYTHONPATH": str(ROOT), "DATA_DIR": str(data_dir), "DATABASE_URL": database.url}
+        environ |= settings
         if amqp_url is not None:
             environ["AMQP_URL"] = amqp_url
         with self.log_path.open("wb") as log:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.support.client import Client, Reply
+from tests.support.suspicions import guess
 
 A_KEY = "api-key"
 B_HASH = "c0ffee"
@@ -26,12 +27,16 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What requests can be about. `b_license` is a licence of the second dialect with an active device."""
+    """What requests can be about. `b_license` is a licence of the second dialect with an active device.
+
+    `anomaly_id` is nobody's, unless an anomaly was brought about.
+    """
 
     client: Client
     seats: Sequence[Seat]
     b_license: dict[str, Any]
     key_id: str
+    anomaly_id: str = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,13 @@ _B_LICENSE: dict[str, Any] = {
 }
 
 
+async def with_anomaly(world: World) -> World:
+    """Bring an anomaly about, which takes a second or two."""
+    guesser = Client(world.client.session, world.client.base, world.client.secrets, "198.51.100.77")
+    guesser.api_key = world.client.api_key
+    return replace(world, anomaly_id=(await guess(guesser))["anomaly_id"])
+
+
 async def _seat(client: Client, number: int) -> Seat:
     license = await client.new_license(customer_id=f"customer-{number}", email=f"c{number}@example.com", max_devices=9)
     hardware_id = f"pc-{number}"
@@ -106,7 +118,8 @@ def _programs(world: World, seat: Seat, mark: str) -> list[Request]:
     validate = {**device, "app_version": "1.2", "nonce": "n", "client_time": "2030-01-01T00:00:00Z"}
     activate = {**other, "device_name": "PC", "os_info": {"name": "Windows", "version": "10"}}
     heartbeat = {"session_data": {"custom": "data", "app_version": "1"}}
-    patterns = f"licenses/{seat.license['license_id']}/patterns"
+    analytics = "/api/v1/analytics"
+    of_license = f"{analytics}/licenses/{seat.license['license_id']}"
     api_key = {"client_name": "a", "allowed_endpoints": ["/api/v1/license/*"]}
     return [
         Request("POST", "/api/v1/license/validate", key, validate),
@@ -118,7 +131,13 @@ def _programs(world: World, seat: Seat, mark: str) -> list[Request]:
         Request("POST", "/api/v1/auth/token", key, token),
         Request("POST", "/api/v1/auth/refresh", {}, {"refresh_token": seat.refresh}),
         Request("POST", "/api/v1/auth/verify", bearer),
-        *(Request("GET", f"/api/v1/analytics/{path}?days=7", key) for path in ("reports/usage", "dashboard", patterns)),
+        Request("GET", f"{analytics}/reports/usage?days=7", key),
+        Request("GET", f"{analytics}/dashboard", key),
+        Request("GET", f"{of_license}/patterns?days=7", key),
+        Request("POST", f"{of_license}/anomalies/detect", key, {}),
+        Request("GET", f"{of_license}/risk-score", key),
+        Request("GET", f"{of_license}/anomalies?status=open&min_severity=high", key),
+        Request("GET", f"{analytics}/anomalies?kind=leaked_key&since=2020-01-01T00:00:00Z&per_page=2", key),
         Request("POST", "/api/v1/auth/api-key", secret, api_key),
         Request("GET", "/api/v1/auth/api-keys", secret),
         Request("DELETE", f"/api/v1/auth/api-keys/{world.key_id}", secret),
@@ -132,6 +151,7 @@ def _admins(world: World, seat: Seat, mark: str) -> list[Request]:
     create = {"customer_id": f"c-{mark}", "max_devices": 5, "expires_in_days": 365, "metadata": {"custom": "data"}}
     change = {"max_devices": 10, "is_active": True, "expires_at": "2035-12-31T23:59:59Z", "metadata": {}}
     listing = "customer_id=customer-1&is_active=true&created_after=2020-01-01T00:00:00Z&page=1&per_page=2"
+    anomalies = "/api/v1/admin/anomalies"
     move = {"from_hardware_id": f"other-{mark}", "to_hardware_id": f"new-{mark}"}
     return [
         Request("POST", all_licenses, {**key, "Idempotency-Key": f"c-{mark}"}, create),
@@ -146,6 +166,10 @@ def _admins(world: World, seat: Seat, mark: str) -> list[Request]:
         Request("GET", f"{one}/events?hours=24", key),
         Request("GET", f"{one}/usage?days=30", key),
         Request("GET", "/api/v1/admin/statistics", key),
+        Request("GET", f"{anomalies}?kind=key_guessing&per_page=2", key),
+        Request("GET", f"{anomalies}/{world.anomaly_id}", key),
+        Request("POST", f"{anomalies}/{world.anomaly_id}/acknowledge", key, {"reason": "asked them"}),
+        Request("POST", f"{anomalies}/{world.anomaly_id}/dismiss", key, {"reason": "a school"}),
     ]
 
 

@@ -11,12 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.facts import FACTS, ApiKeyCreated, Fact, LicenseIssued, LicenseUpdated, Recorded
+from domain.facts import (
+    FACTS,
+    AnomalyDetected,
+    AnomalyResolved,
+    ApiKeyCreated,
+    Fact,
+    LicenseIssued,
+    LicenseUpdated,
+    Recorded,
+    SettingsChanged,
+)
 from tests.support.facts import RECORDED
 from tests.support.given import recorded
 from workers.messages import PRIVATE_FIELDS, NotOurs, Word, of_event, of_usage, parse
 
-LICENSE, KEY, EVENT = UUID(int=1), UUID(int=2), UUID(int=3)
+LICENSE, KEY, EVENT, ANOMALY = UUID(int=1), UUID(int=2), UUID(int=3), UUID(int=4)
 NOON = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
 
 USAGE_ROW: dict[str, Any] = {
@@ -102,6 +112,68 @@ def test_an_api_keys_event_is_about_the_key() -> None:
     assert read(of_event(1, recorded(KEY, 1, fact), "abc").body)["subject"] == str(KEY)
 
 
+def found(**about: Any) -> dict[str, Any]:
+    """Return the message of an anomaly."""
+    fact = AnomalyDetected(
+        kind="hammering",
+        severity="high",
+        found_at=NOON,
+        explanation="Too much.",
+        evidence=("one", "two"),
+        sealed={"address": b"sealed-address"},
+        **about,
+    )
+    return read(of_event(1, recorded(ANOMALY, 1, fact), "abc").body)
+
+
+def test_an_anomaly_s_event_is_about_the_licence() -> None:
+    event = found(license_id=LICENSE)
+    assert event["subject"] == event["data"]["license_id"] == str(LICENSE)
+    assert event["data"] == event["data"] | {
+        "anomaly_id": str(ANOMALY),
+        "kind": "hammering",
+        "severity": "high",
+        "found_at": "2026-03-01T12:00:00.000005Z",
+        "explanation": "Too much.",
+        "address_hash": None,
+        "evidence": ["one", "two"],
+    }
+    assert "sealed" not in str(event)
+
+
+def test_an_address_is_told_by_its_hash() -> None:
+    event = found(address_hash=b"\x0a\xff")
+    assert "subject" not in event
+    assert (event["data"]["license_id"], event["data"]["address_hash"]) == (None, "0aff")
+
+
+@pytest.mark.parametrize("license_id, address_hash", [(LICENSE, None), (None, b"\x0a")])
+def test_what_a_person_said_of_an_anomaly_is_about_the_same(license_id: UUID | None, address_hash: bytes) -> None:
+    fact = AnomalyResolved(
+        resolution="dismissed",
+        kind="hammering",
+        license_id=license_id,
+        address_hash=address_hash,
+        sealed={"reason": b"sealed-reason"},
+    )
+    event = read(of_event(1, recorded(ANOMALY, 2, fact), "abc").body)
+    before = found(license_id=license_id, address_hash=address_hash)
+    assert event.get("subject") == before.get("subject")
+    same = ("anomaly_id", "kind", "license_id", "address_hash")
+    assert [event["data"][name] for name in same] == [before["data"][name] for name in same]
+    assert event["data"]["resolution"] == "dismissed"
+    assert "sealed" not in str(event)
+
+
+def test_settings_are_about_nobody() -> None:
+    fact = SettingsChanged(section="anomaly_thresholds", values={"one": 1, "two": [1.5, 2.5]}, changed=("two",))
+    event = read(of_event(1, recorded(EVENT, 3, fact), "abc").body)
+    assert "subject" not in event
+    assert event["data"]["values"] == {"one": 1, "two": [1.5, 2.5]}
+    assert (event["data"]["changed"], event["data"]["version"]) == (["two"], 3)
+    assert "anomaly_id" not in event["data"]
+
+
 def test_a_usage_row_is_a_cloud_event() -> None:
     message = of_usage(USAGE_ROW, "abc")
     event = read(message.body)
@@ -151,9 +223,10 @@ def test_times_are_in_utc_and_sequences_sort_as_text() -> None:
 
 @pytest.mark.parametrize("kind", FACTS)
 def test_whatever_a_fact_holds_as_bytes_is_private(kind: type[Fact]) -> None:
-    # Ciphertext, digests and keyed hashes are bytes: a new field of that kind must be looked at.
+    # Ciphertext, digests and keyed hashes are bytes: a new field of that kind must be looked at. Published are keyed
+    # hashes by which analysts can tell that two messages are about one and the same.
     fields = {name for name, hint in get_type_hints(kind).items() if "bytes" in str(hint)}
-    assert fields <= PRIVATE_FIELDS
+    assert fields <= PRIVATE_FIELDS | {"address_hash"}
 
 
 @given(RECORDED, st.integers(1, 2**63 - 1))

@@ -194,7 +194,7 @@ async def test_an_outage_is_said_once(database: Database, caplog: pytest.LogCapt
         return database.connect_worker("test")
 
     followers = [Follower(projection, decoder()) for projection in ASYNCHRONOUS]
-    with caplog.at_level(logging.INFO, "workers.projector"):
+    with caplog.at_level(logging.INFO, "workers.turns"):
         working = asyncio.create_task(Projector(connect, followers, ClockFeed).run())
         try:
             await eventually(_async(lambda: attempts >= 4))
