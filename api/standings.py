@@ -130,11 +130,13 @@ def known_line(  # noqa: PLR0913 - what a row says
     app_version: str | None = None,
     client_time: Any = None,
     session_sealed: bytes | None = None,
+    os_info_sealed: bytes | None = None,
 ) -> bytes:
-    """Encode the usage row of a request about a licence that exists."""
+    """Encode the usage row of a request about a licence that exists. An active device's operating system is known."""
     origin = call.origin
     api_key = call.credential.api_key
-    os_info_sealed = standing.os_info_sealed if isinstance(standing, Standing) else None
+    if isinstance(standing, Standing):
+        os_info_sealed = standing.os_info_sealed
     return usage_line(
         occurred_at=call.now,
         type=type,

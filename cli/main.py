@@ -69,8 +69,15 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run the command that this process was started with."""
     # Both signals unwind what a command has begun, such as an embedded server that was started for it.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     run(sys.argv[1:])
+
+
+def _interrupt(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So a shell starts what runs in the background: Ctrl-C is not meant for it, but SIGTERM is.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -21,12 +21,21 @@ def draft_of(path: Path) -> Iterator[Path]:
         raise Failure(f"{path} is no file")
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        _make(draft, path)
         yield draft
         _store(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _make(draft: Path, path: Path) -> None:
+    try:
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        # Nobody knows the draft's name.
+        error.filename = str(path)
+        raise
 
 
 def _store(path: Path) -> None:

@@ -15,7 +15,7 @@ from cli.core import compose_core
 from cli.errors import Failure
 from cli.signals import StopRequest
 from commands.event_mapper import decoder
-from commands.recorder import Finish
+from commands.recorder import LicensingRecorder
 from domain.facts import Recorded
 from infra import thresholds
 from infra.places import Places
@@ -85,8 +85,13 @@ def _detection(settings: Settings, database: Database, instance: str, held: Exit
     core = compose_core(settings, database)
     held.callback(core.application.close)
 
-    def record(connection: Connection[Any], events: Sequence[Recorded], finish: Finish) -> None:
-        core.application.events.put(events, recorded=events, finish=finish, connection=connection)
+    recorder = core.application.recorder
+    assert isinstance(recorder, LicensingRecorder)
+
+    def record(connection: Connection[Any], events: Sequence[Recorded], first: Callable[[Any], object]) -> None:
+        # Storing what is remembered may take a tenth of a second: orders must not wait for that.
+        recorder.begin_with(connection, first)
+        core.application.events.put(events, recorded=events, connection=connection, has_lock=True)
 
     return Parts(
         decode=decoder(),

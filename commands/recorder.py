@@ -110,9 +110,10 @@ class LicensingRecorder(PostgresApplicationRecorder):
     def __init__(self, datastore: PostgresDatastore, views: InlineViews) -> None:
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
         self._views = views
-        self._begin = (
-            f"BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; SELECT pg_advisory_xact_lock({EVENTS_LOCK})"
+        self._take_lock = (
+            f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; SELECT pg_advisory_xact_lock({EVENTS_LOCK})"
         )
+        self._begin = f"BEGIN; {self._take_lock}"
 
     def insert_events(
         self,
@@ -185,6 +186,20 @@ class LicensingRecorder(PostgresApplicationRecorder):
         finally:
             if not connection.broken and connection.info.transaction_status is not TransactionStatus.IDLE:
                 connection.execute("ROLLBACK")
+
+    def begin_with(self, connection: Connection[Any], work: Callable[[Connection[Any]], object]) -> None:
+        """Begin a transaction, do `work` in it, and take the lock only then: nobody waits for the work.
+
+        Raises whatever that raises; the transaction is undone then.
+        """
+        connection.execute("BEGIN")
+        try:
+            work(connection)
+            connection.execute(self._take_lock)
+        except BaseException:
+            if not connection.broken:
+                connection.execute("ROLLBACK")
+            raise
 
     def tail(self, connection: Connection[Any], after: int, limit: int) -> list[tuple[int, StoredEvent]]:
         """Read up to `limit` events after a position, in order."""

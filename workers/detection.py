@@ -15,7 +15,6 @@ from uuid import UUID, uuid4, uuid5
 
 from psycopg import Connection
 
-from commands.recorder import Finish
 from domain.anomalies.engine import Engine
 from domain.anomalies.findings import Finding
 from domain.anomalies.thresholds import Thresholds
@@ -52,8 +51,10 @@ Seal = Callable[[UUID, Any], bytes]
 class Record(Protocol):
     """Appends events to the log."""
 
-    def __call__(self, connection: Connection[Any], events: Sequence[Recorded], finish: Finish) -> None:
-        """Append events and call `finish`, in one transaction."""
+    def __call__(
+        self, connection: Connection[Any], events: Sequence[Recorded], first: Callable[[Connection[Any]], object]
+    ) -> None:
+        """Do `first`, and append events, in one transaction."""
 
 
 class Parts(NamedTuple):
@@ -118,7 +119,7 @@ class Detection:
         now = datetime.fromtimestamp(self._now(), UTC)
         event = change(self._connection, self._parts.thresholds, now, self._parts.decode)
         if event is not None:
-            self._parts.record(self._connection, [event], lambda _: ())
+            self._parts.record(self._connection, [event], lambda _: None)
             assert isinstance(event.fact, SettingsChanged)
             log.info("thresholds of detection are others from here on: %s", ", ".join(event.fact.changed))
 
@@ -192,19 +193,18 @@ class Detection:
         )
 
     def _store(self, old: Reached) -> None:
-        def finish(connection: Connection[Any]) -> Sequence[Any]:
+        def store(connection: Connection[Any]) -> None:
             behaviour.move(connection, old, self._reached)
             self._store_states(connection)
             for log_name, position, error in self._set_aside:
                 dead_letters.set_aside(connection, behaviour.CONSUMER, log_name, position, error)
-            return ()
 
         events = self._unrecorded()
         if events:
-            self._parts.record(self._connection, events, finish)
+            self._parts.record(self._connection, events, store)
         else:
             with self._connection.transaction():
-                finish(self._connection)
+                store(self._connection)
         self._found.clear()
         self._set_aside.clear()
         self._touched.clear()

@@ -85,7 +85,7 @@ async def activate(call: Call) -> Answer:
         if isinstance(
             refused, AlreadyActivated | DeviceLimitExceeded | LicenseInactive | LicenseExpired | ProductMismatch
         ):
-            await _note_failure(call, keyed, body, refused)
+            await _note_failure(call, keyed, order, refused)
         raise
 
 
@@ -106,17 +106,19 @@ def _device(call: Call, body: ActivateRequest, keyed: KeyedLicense) -> Device:
     )
 
 
-async def _note_failure(call: Call, keyed: KeyedLicense, body: ActivateRequest, refused: Refusal) -> None:
+async def _note_failure(call: Call, keyed: KeyedLicense, order: ActivateDevice, refused: Refusal) -> None:
     """Failed activations are use too: leaked keys show in them first."""
+    device = order.device
     line = known_line(
         call,
         keyed,
         "license.validation.failed",
         "activate",
-        body.hardware_id,
+        device.hardware_id,
         reason=refused.code,
-        app_version=body.app_version,
-        client_time=body.client_time,
+        app_version=device.app_version,
+        client_time=device.client_time,
+        os_info_sealed=device.sealed.get("os_info"),
     )
     future, _ = call.services.usage.append((), line)
     await future

@@ -95,8 +95,11 @@ class Engine:
 
     def _tell(self, state: LicenseState, seen: Observation, kind: int, rank: int, say: Callable[[], str]) -> None:
         now = int(seen.time)
+        alert = state.alerts.get(kind)
+        if suppression.is_dismissed(alert, rank):
+            return
         risk.weigh(state.factors, kind, rank, now, self.thresholds)
-        if suppression.is_quiet(state.alerts.get(kind), rank, now, self.thresholds.quiet_seconds):
+        if suppression.is_quiet(alert, rank, now, self.thresholds.quiet_seconds):
             return
         state.alerts[kind] = Alert(now, rank)
         proof = state.proofs.get(kind)

@@ -10,3 +10,8 @@ def is_quiet(alert: Alert | None, rank: int, now: int, quiet_seconds: int) -> bo
     if alert is None or rank > alert.rank:
         return False
     return alert.is_dismissed or now - alert.time < quiet_seconds
+
+
+def is_dismissed(alert: Alert | None, rank: int) -> bool:
+    """Tell whether a person said of a finding that it is nothing: it is no risk either, unless it is worse now."""
+    return alert is not None and alert.is_dismissed and rank <= alert.rank

@@ -26,16 +26,16 @@ from workers.detection import Detection, Parts
 from workers.thresholds import change
 
 STEP = 500
-SEED = 3
+SEED = 7
+SHARPER = msgspec.structs.replace(DEFAULT, leak_strangers=200, hammer_run=30, hammer_burst=60)
 
 
 @pytest.fixture
 def rows(database: Database, tmp_path: Path) -> Rows:
-    """Give what both logs of the database hold: a fleet's history, with thresholds of its own from the beginning."""
-    sharper = msgspec.structs.replace(DEFAULT, leak_strangers=200, hammer_run=30, hammer_burst=60)
+    """Give what both logs of the database hold: a fleet's history, with sharper thresholds from the beginning."""
     with recording(database) as record, database.connect() as connection:
-        record(change(connection, sharper, datetime.fromtimestamp(BEGIN, UTC), decoder()))
-    rows = rows_of(database, tmp_path, fleet_lines(SEED, licenses=15, days=10))
+        record(change(connection, SHARPER, datetime.fromtimestamp(BEGIN, UTC), decoder()))
+    rows = rows_of(database, tmp_path, fleet_lines(SEED, licenses=12, days=8))
     rows.put(database)
     for event in rows.events:
         if event.originator_version == 1:
@@ -62,7 +62,7 @@ async def test_it_finds_what_the_worker_finds_later_and_scores_it_the_same(
 ) -> None:
     licenses = sorted({event.originator_id for event in rows.events})
     settings = settings_for(tmp_path)
-    with parts_of(database, tmp_path, most_rows=STEP) as parts:
+    with parts_of(database, tmp_path, most_rows=STEP, thresholds=SHARPER) as parts:
         steps(database, parts, (len(rows.uses) + len(rows.events)) // STEP // 2)
         before = recorded(database)
         async with running_services(settings, database, ensure_credentials(settings, tmp_path)) as services:

@@ -329,24 +329,33 @@ def test_an_empty_database(exports: Exports) -> None:
     assert exports() == []
 
 
-def test_files_are_for_their_owner_and_replaced_whole(
-    exports: Exports, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end, code", [(Failure("the disk is full"), 1), (KeyboardInterrupt(), 130)], ids=repr)
+def test_an_export_that_was_ended_leaves_what_was_before(
+    exports: Exports, database: Database, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int
 ) -> None:
-    put(database, tmp_path, small_history())
+    put(database, exports.folder, small_history())
     exports.usage.write_text("of before")
-    exports.usage.chmod(0o644)
-    before = sorted(tmp_path.iterdir())
+    before = sorted(exports.folder.iterdir())
 
-    def fails(_: History) -> Any:
-        raise Failure("the disk is full")
+    def ends(_: History) -> Any:
+        raise end
 
-    with monkeypatch.context() as patched:
-        patched.setattr(History, "licenses", fails)
-        assert exports.cli(*exports.command()).err == "error: the disk is full\n"
-    assert (exports.usage.read_text(), sorted(tmp_path.iterdir())) == ("of before", before)
+    monkeypatch.setattr(History, "licenses", ends)
+    assert exports.cli(*exports.command()).code == code
+    assert (exports.usage.read_text(), sorted(exports.folder.iterdir())) == ("of before", before)
+
+
+def test_files_are_for_their_owner_only(exports: Exports, database: Database, tmp_path: Path) -> None:
+    put(database, tmp_path, small_history())
+    exports.usage.touch(mode=0o644)
     assert len(exports()) > 100
     assert {stat.S_IMODE(path.stat().st_mode) for path in (exports.usage, exports.licenses)} == {0o600}
-    assert sorted(tmp_path.iterdir()) == sorted([*before, exports.licenses])
+
+
+def test_a_folder_that_is_not_there(exports: Exports) -> None:
+    file = exports.folder / "nowhere" / "usage.jsonl"
+    refused = exports.cli("usage", "export", "--out", str(file), "--licenses", str(exports.licenses))
+    assert (refused.code, refused.err) == (1, f"error: {file}: No such file or directory\n")
 
 
 def test_a_target_that_is_no_file(exports: Exports) -> None:

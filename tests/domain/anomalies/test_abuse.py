@@ -42,6 +42,9 @@ class TestKeyGuessing:
     def test_slowly_over_the_day(self) -> None:
         assert guesses(30, pause=40 * MINUTE)
 
+    def test_slowly_from_one_device_is_found_in_the_same_morning(self) -> None:
+        assert guesses(30, pause=25 * MINUTE)[0].time < START + 4 * HOUR
+
     def test_with_a_device_made_up_for_each(self) -> None:
         assert guesses(40, pause=3, devices=40)
 
@@ -60,8 +63,8 @@ class TestLeakedKey:
         found = only(history.findings(), "leaked_key")
         assert found.license_id == LICENSE
         assert found.time < START + 10 * DAY + 8 * 3 * HOUR
-        assert "5 unknown devices" in found.explanation
-        assert found.evidence[0] == "row 165"
+        assert "4 unknown devices" in found.explanation
+        assert found.evidence[0] == "row 164"
 
     def test_strangers_from_abroad_are_worse(self) -> None:
         history = History(max_devices=1)
@@ -71,6 +74,15 @@ class TestLeakedKey:
                 10 * DAY + number * HOUR, f"p-{number}", f"net-{number}", "DEVICE_LIMIT_EXCEEDED", country=country
             )
         only(history.findings(), "leaked_key")
+
+    def test_two_from_two_countries_where_it_never_was_are_enough(self) -> None:
+        history = History(max_devices=1)
+        history.office_days("owner", "home", 20)
+        for number, country in enumerate(("BR", "VN")):
+            history.is_refused(
+                10 * DAY + number * HOUR, f"p-{number}", f"net-{number}", "DEVICE_LIMIT_EXCEEDED", country=country
+            )
+        assert only(history.findings(), "leaked_key").time == START + 10 * DAY + HOUR
 
     def test_strangers_take_free_seats(self) -> None:
         history = History(max_devices=50)
@@ -98,6 +110,19 @@ class TestCredentialSharing:
             history.validates(turn * 8 * HOUR + 4 * HOUR, "ben", "home-b")
         assert "credential_sharing" in history.kinds()
 
+    def test_by_transfer_to_a_device_that_nobody_knows_yet(self) -> None:
+        history = History(max_devices=1)
+        history.activates(0, "anna", "home-a")
+        history.office_days("anna", "home-a", 3)
+        for turn in range(12):
+            giver, taker = ("anna", "ben") if turn % 2 == 0 else ("ben", "anna")
+            time = (5 + turn / 4) * DAY
+            history.observations.append(
+                Observation(START + time, "license.transferred", f"t {turn}", LICENSE, taker, from_hardware_id=giver)
+            )
+            history.beats(time + HOUR, taker, f"home-{taker[0]}")
+        assert only(history.findings(), "credential_sharing").time == START + 6.5 * DAY
+
 
 class TestImpossibleTravel:
     def test_somebody_new_far_away_while_the_owner_works(self) -> None:
@@ -109,8 +134,50 @@ class TestImpossibleTravel:
         assert "DE and BR" in found.explanation
         assert " km apart" in found.explanation
 
+    def test_with_a_seat_that_an_administrator_moved(self) -> None:
+        history = History(max_devices=1)
+        history.office_days("owner", "home", 12)
+        history.observations.append(
+            Observation(
+                START + 8 * DAY + 9.5 * HOUR,
+                "license.transferred",
+                "row 1",
+                LICENSE,
+                "other",
+                from_hardware_id="owner",
+            )
+        )
+        history.beats(8 * DAY + 9.6 * HOUR, "other", "far", country="BR")
+        assert only(history.findings(), "impossible_travel").time == START + 8 * DAY + 9.6 * HOUR
+
+    def test_of_one_floating_seat(self) -> None:
+        history = History(max_devices=1, floating=True)
+        history.office_days("owner", "home", 12)
+        history.activates(8 * DAY + 9.5 * HOUR, "other", "far", country="BR")
+        only(history.findings(), "impossible_travel")
+
 
 class TestClonedHardwareId:
+    def test_heartbeats_come_too_early_for_one_program(self) -> None:
+        history = History(max_devices=1)
+        history.office_days("pc", "office", 10)
+        history.validates(5 * DAY + 9.4 * HOUR, "pc", "elsewhere")
+        for hour in range(10, 17):
+            history.beats(5 * DAY + (hour + 0.4) * HOUR, "pc", "elsewhere")
+        found = only(history.findings(), "cloned_hardware_id")
+        assert found.time < START + 5 * DAY + 14 * HOUR
+        assert "heartbeats from one, 60 minutes apart, come those from another" in found.explanation
+
+    def test_without_heartbeats(self) -> None:
+        history = History(max_devices=1)
+        for step in range(10 * 24):
+            history.validates(step * HOUR, "pc", "office")
+            if step >= 5 * 24:
+                history.validates((step + 0.5) * HOUR, "pc", "elsewhere")
+        found = only(history.findings(), "cloned_hardware_id")
+        assert START + 5 * DAY < found.time < START + 6 * DAY
+        assert "goes back and forth between 2 networks" in found.explanation
+
     def test_one_id_in_two_places_at_once(self) -> None:
         history = History(max_devices=1)
         history.office_days("pc", "office", 10)

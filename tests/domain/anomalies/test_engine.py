@@ -6,7 +6,7 @@ import pytest
 from domain.anomalies.countries import COUNTRIES, kilometres, kilometres_between
 from domain.anomalies.engine import Engine
 from domain.anomalies.findings import Finding
-from domain.anomalies.observation import LicenseTerms, Observation
+from domain.anomalies.observation import LicenseTerms, Observation, network_tag
 from domain.anomalies.thresholds import Thresholds
 from tests.support.license_history import DAY, LICENSE, START, History
 
@@ -30,8 +30,8 @@ class TestSuppression:
     def test_again_where_it_becomes_worse(self) -> None:
         history = History()
         hammer(history, 0, 10)
-        hammer(history, 1, 5)
-        hammer(history, 2, 2, 500)
+        hammer(history, 1, 10)
+        hammer(history, 2, 4, 400)
         assert [finding.severity for finding in history.findings()] == ["medium", "high"]
 
     def test_a_dismissed_one_stays_quiet_unless_it_becomes_worse(self) -> None:
@@ -42,6 +42,7 @@ class TestSuppression:
         assert engine.risk(LICENSE, START + DAY).score == 0
         hammer(later, 20, 10)
         assert play(engine, later) == []
+        assert engine.risk(LICENSE, START + 21 * DAY).score == 0
         hammer(worse, 21, 5, 400)
         assert [finding.severity for finding in play(engine, worse)] == ["high"]
 
@@ -117,6 +118,19 @@ class TestRisk:
     def test_nothing_is_found_about_an_unknown_licence(self) -> None:
         risk = Engine().risk("nobody's", START)
         assert (risk.score, risk.band, risk.factors) == (0, "none", ())
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("network", ["192.0.2", b"\x04hash", b"hash", b"", "somewhere"])
+    def test_others_are_even(self, network: str | bytes) -> None:
+        assert network_tag(network) % 2 == 0
+
+    @pytest.mark.parametrize("network", ["2001:db8:0::", b"\x06hash", b"\x06"])
+    def test_those_of_ipv6_are_odd(self, network: str | bytes) -> None:
+        assert network_tag(network) % 2 == 1
+
+    def test_different_ones_differ(self) -> None:
+        assert len({network_tag(bytes([family, number])) for family in (4, 6) for number in range(200)}) == 400
 
 
 class TestCountries:

@@ -305,3 +305,83 @@ def test_a_school_day_on_which_many_mistype() -> None:
             key_hash=f"{student}",
         )
         assert engine.observe(seen) == []
+
+
+def test_an_administrator_who_tries_a_list_of_old_keys() -> None:
+    engine = Engine()
+    for number in range(13):
+        seen = Observation(
+            START + number * 5 * MINUTE,
+            "license.validation.failed",
+            f"row {number}",
+            hardware_id="pc",
+            address="203.0.113.9",
+            key_hash=f"{number}",
+        )
+        assert engine.observe(seen) == []
+
+
+def test_a_vpn_that_is_on_every_other_hour_under_a_running_program() -> None:
+    history = History(max_devices=1)
+    for day in range(20):
+        history.validates(day * DAY + 8 * HOUR, "laptop", "home")
+        for half_hour in range(1, 28):
+            network, country = ("vpn", "US") if half_hour // 2 % 2 else ("home", "DE")
+            history.beats(day * DAY + (8 + half_hour / 2) * HOUR, "laptop", network, country=country)
+    quiet(history)
+
+
+def test_an_always_running_machine_with_both_address_families() -> None:
+    history = History(max_devices=1)
+    for step in range(20 * 48):
+        history.beats(step * HOUR / 2, "pc", "198.51.100" if step % 3 else "2001:db8:1::")
+    quiet(history)
+
+
+def test_a_program_that_starts_again_wherever_its_laptop_is() -> None:
+    history = History(max_devices=1)
+    for day in range(20):
+        for hour in range(8, 20):
+            history.beats(day * DAY + hour * HOUR, "laptop", "home")
+            if hour in {10, 14}:
+                history.validates(day * DAY + (hour + 0.2) * HOUR, "laptop", "cafe")
+                history.beats(day * DAY + (hour + 0.3) * HOUR, "laptop", "cafe")
+    quiet(history)
+
+
+def test_a_weekly_job_that_asks_once_a_minute_for_hours() -> None:
+    history = History(max_devices=1)
+    history.office_days("pc", "office", 28)
+    for week in range(4):
+        for number in range(300):
+            history.validates(week * 7 * DAY + 2 * HOUR + number * 45, "pc", "office")
+    quiet(history)
+
+
+def test_a_program_that_is_busy_now_and_then_and_never_stops() -> None:
+    history = History(max_devices=1)
+    for slot in range(8 * 6):
+        for number in range(40 if slot % 4 == 1 else 4):
+            history.validates(slot * 600 + number * 14, "pc", "office")
+    quiet(history)
+
+
+def test_a_home_worker_who_travels_while_another_one_works() -> None:
+    history = History(max_devices=2)
+    history.office_days("anna", "home-a", 25)
+    history.office_days("ben", "home-b", 8)
+    history.office_days("ben", "hotel", 5, first=9, country="US")
+    history.office_days("ben", "home-b", 5, first=15)
+    quiet(history)
+
+
+def test_build_machines_that_come_again_under_their_old_names() -> None:
+    history = History(max_devices=3)
+    for day in range(20):
+        for job in range(2):
+            time = day * DAY + job * 5 * HOUR
+            history.activates(time, "runner", f"cloud-{day}-{job}", os="macOS 15")
+            history.gives_back(time + 20 * MINUTE, "runner", os="macOS 15")
+    for number in range(10):
+        history.activates(20 * DAY + number * HOUR, f"large-{number}", f"cloud-{number}", os="macOS 15")
+    quiet(history)
