@@ -16,7 +16,7 @@ from math import inf
 from uuid import UUID
 
 from api.services import Services
-from domain.anomalies.engine import Engine
+from domain.anomalies.engine import DamagedState, Engine
 from domain.anomalies.findings import Finding
 from domain.anomalies.risk import RiskScore
 from domain.anomaly import anomaly_id
@@ -75,7 +75,11 @@ def _looked(  # noqa: PLR0913, PLR0917 - what was read, and when
     """Show the rows to an engine. Runs in a thread."""
     engine = Engine(rows.thresholds)
     if rows.state is not None:
-        engine.load_license(str(license_id), rows.state)
+        try:
+            engine.load_license(str(license_id), rows.state)
+        except DamagedState as error:
+            # The worker goes on without it too.
+            log.error("what is remembered of %s is damaged: %s", license_id, error)  # noqa: TRY400 - it says all
     known = {one.anomaly_id for one in recorded}
     found: list[tuple[UUID, Finding]] = []
     observations, reached = 0, rows.reached

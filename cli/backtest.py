@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -82,6 +83,8 @@ def run(
     for path in (files.out, files.scores):
         if path.resolve() in {files.usage.resolve(), files.licenses.resolve()}:
             raise Failure(f"{path} is read, so it can't be written to as well")
+    if files.out.resolve() == files.scores.resolve() != Path(os.devnull):
+        raise Failure(f"{files.out} can't hold both what is found and the risks")
     with ExitStack() as opened:
         out = opened.enter_context(files.out.open("wb"))
         scores = opened.enter_context(files.scores.open("wb"))

@@ -54,6 +54,7 @@ def backtest(  # noqa: PLR0913 - typer makes an option of each
     from cli.backtest import Files, run
     from cli.backtest_compare import compare as set_side_by_side
     from cli.backtest_tables import write_comparison
+    from domain.anomalies.words import counted
     from infra.settings import load_detection_settings
     from infra.thresholds import in_effect, load
 
@@ -72,7 +73,7 @@ def backtest(  # noqa: PLR0913 - typer makes an option of each
     if compared is not None:
         write_comparison(compared, done)
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(done.findings.items())) or "nothing"
-    say(f"{done.lines} lines about {done.licenses} licences; found: {found}")
+    say(f"{counted(done.lines, 'line')} about {counted(done.licenses, 'licence')}; found: {found}")
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from msgspec import UNSET, UnsetType
 from cli.errors import Failure
 from domain.anomalies.countries import Place
 from domain.anomalies.observation import LicenseTerms, Observation
-from infra.network import country_of
-from infra.places import Places
+from infra.network import IPV6_CUSTOMER_BITS, country_of, prefix
+from infra.places import Places, rounded
 
 DISORDER_SECONDS = 300.0
 """How much earlier than the line before a line may be; else all lines are put in order first."""
@@ -60,9 +60,10 @@ class OutOfOrder(Exception):
 
 
 class _Origin(NamedTuple):
-    """Of an address: its network, and where the database says that it is."""
+    """Of an address: its network, what one customer has of IPv6, and where the database says that it is."""
 
     network: str
+    block: str | None
     country: str | None
     place: Place | None
 
@@ -131,9 +132,9 @@ class Reader:
 
     def _observation(self, line: _UsageLine, number: int) -> Observation:
         license_id, ip, country, client_time = line.license_id, line.ip, line.country, line.client_time
-        network = place = None
+        network = block = place = None
         if ip:
-            network, known, place = self._origin(ip)
+            network, block, known, place = self._origin(ip)
             if country is None:
                 country = known or _assigned(ip)
             elif known is not None and known != country:
@@ -156,19 +157,21 @@ class Reader:
             line.operation,
             line.from_hardware_id,
             _changed_terms(line) if line.type in _TERMS else None,
+            block,
         )
 
     def _look_up(self, ip: str) -> _Origin:
         address = _address(ip)
         if address is None:
-            return _Origin(ip, None, None)
+            return _Origin(ip, None, None, None)
         network = network_of(address)
+        block = prefix(address, IPV6_CUSTOMER_BITS) if isinstance(address, IPv6Address) else None
         found = self._places.of(address) if self._places is not None and address.is_global else None
         if found is None:
-            return _Origin(network, None, None)
+            return _Origin(network, block, None, None)
         if found.latitude is None or found.longitude is None:
-            return _Origin(network, found.country, None)
-        return _Origin(network, found.country, (found.latitude, found.longitude))
+            return _Origin(network, block, found.country, None)
+        return _Origin(network, block, found.country, rounded(found.latitude, found.longitude))
 
 
 def terms(path: Path) -> Iterator[tuple[str, LicenseTerms]]:

@@ -61,5 +61,6 @@ def _run(name: Literal["relay", "projector", "anomaly"], stop: StopRequest, held
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)
     database = held.enter_context(opened_for_command(settings))
+    what = "anomaly worker" if name == "anomaly" else name
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(working(name, settings, database, lambda: say(f"the {name} runs"), stop))
+        runner.run(working(name, settings, database, lambda: say(f"the {what} runs"), stop))

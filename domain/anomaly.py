@@ -23,6 +23,7 @@ class Anomaly(msgspec.Struct, kw_only=True):
     version: int
     subject_id: UUID | None
     kind: str
+    severity: str
     license_id: UUID | None
     address_hash: bytes | None
     status: Status = "open"
@@ -45,6 +46,7 @@ def evolve(anomaly: Anomaly | None, event: Recorded) -> Anomaly:
                 version=1,
                 subject_id=event.subject_id,
                 kind=fact.kind,
+                severity=fact.severity,
                 license_id=fact.license_id,
                 address_hash=fact.address_hash,
             )
@@ -69,6 +71,7 @@ def resolve(anomaly: Anomaly, resolution: Resolution, sealed: dict[str, bytes]) 
     fact = AnomalyResolved(
         resolution=resolution,
         kind=anomaly.kind,
+        severity=anomaly.severity,
         license_id=anomaly.license_id,
         address_hash=anomaly.address_hash,
         sealed=sealed,

@@ -151,6 +151,7 @@ class AnomalyResolved(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
     resolution: Literal["acknowledged", "dismissed"]
     kind: str
+    severity: str
     license_id: UUID | None = None
     address_hash: bytes | None = None
 

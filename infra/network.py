@@ -18,6 +18,8 @@ UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing is bound to it
 """Stands for the address of a client whose connection has none, such as one over a Unix socket."""
 CACHED = 8192
 HASH_BYTES = 16
+IPV6_CUSTOMER_BITS = 64
+"""Of IPv6, the least network that one customer has to himself."""
 
 _LONGEST_ADDRESS = 45
 
@@ -88,7 +90,11 @@ class Networks:
         parsed = ip_address(address)
         address_hash = self._hash("address", address)
         place = self._places.of(parsed) if self._places is not None and parsed.is_global else None
-        by_address = address_hash if isinstance(parsed, IPv4Address) else self._hash("network", prefix(parsed, 64))
+        by_address = (
+            address_hash
+            if isinstance(parsed, IPv4Address)
+            else self._hash("network", prefix(parsed, IPV6_CUSTOMER_BITS))
+        )
         return Origin(
             address=address,
             country=(place.country if place else None) or country_of(parsed),

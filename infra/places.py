@@ -79,6 +79,11 @@ class Places:
         self._reader.close()
 
 
+def rounded(latitude: float, longitude: float) -> tuple[float, float]:
+    """Return about where that is, to half a degree: enough to tell cities 500 km apart, and nobody's street."""
+    return round(latitude * 2) / 2, round(longitude * 2) / 2
+
+
 def _place(record: Any) -> Place:
     country = _within(record, "country", "iso_code")
     city = _within(record, "city", "names", "en")

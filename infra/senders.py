@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from infra.network import CACHED, HASH_BYTES
-from infra.places import Places
+from infra.network import CACHED, HASH_BYTES, IPV6_CUSTOMER_BITS, prefix
+from infra.places import Places, rounded
 from infra.vault import SealBroken, UnknownSubject, Vault
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,9 @@ _KEYS = "SELECT subject_id, wrapped_key FROM data_subjects WHERE subject_id = AN
 class Sender(NamedTuple):
     """What is known of a sender; None where it is not, or where its data subject was erased.
 
-    `address_hash` is 16 bytes, keyed. `family` is 4 or 6, 0 where the address is not known. `place` is latitude and
-    longitude in degrees, by GEO_DATABASE. `os` is the name and version of the operating system.
+    `address_hash` is 16 bytes, keyed: of the address, or of all that one customer has of IPv6. `family` is 4 or 6, 0
+    where the address is not known. `place` is latitude and longitude by GEO_DATABASE, to half a degree. `os` is the
+    name and version of the operating system.
     """
 
     address: str | None = None
@@ -111,12 +112,15 @@ class Senders:
         except ValueError:
             return NOBODY
         found = self._places.of(parsed) if self._places is not None and parsed.is_global else None
-        has_place = found is not None and found.latitude is not None and found.longitude is not None
+        place = None
+        if found is not None and found.latitude is not None and found.longitude is not None:
+            place = rounded(found.latitude, found.longitude)
+        block = prefix(parsed, IPV6_CUSTOMER_BITS) if isinstance(parsed, IPv6Address) else address
         return Sender(
             address=address,
-            address_hash=self._vault.lookup_hash("address", address)[:HASH_BYTES],
+            address_hash=self._vault.lookup_hash("address", block)[:HASH_BYTES],
             family=parsed.version,
-            place=(found.latitude, found.longitude) if found is not None and has_place else None,  # type: ignore[arg-type]
+            place=place,
         )
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 from msgspec.inspect import FloatType, IntType, StructType, TupleType, type_info
 
-from domain.anomalies.thresholds import DAY, DEFAULT, HOUR, Thresholds
+from domain.anomalies.thresholds import DEFAULT, Thresholds
+from domain.anomalies.words import span
 
 _WIDTH = 118
 _LONGEST_SHOWN = 100
@@ -116,17 +117,14 @@ def _in_words(name: str, value: object) -> str:
     """Say a time in its largest whole unit, such as `7 days`; nothing for what is no time."""
     if not name.endswith("_seconds") or not isinstance(value, int) or not value:
         return ""
-    for size, unit in ((DAY, "day"), (HOUR, "hour"), (60, "minute")):
-        if value % size == 0:
-            return f"{value // size} {unit}{'s' if value != size else ''}"
-    return ""
+    return span(value) if value % 60 == 0 else ""
 
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ThresholdsError(f"{_text(path)}: the file can't be read ({type(error).__name__})") from None
+        raise ThresholdsError(f"{_text(path)}: the file can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ThresholdsError(f"{_text(path)}: the file is no text in UTF-8") from None
     except (ValueError, RecursionError) as error:  # beside what is no TOML: a number or a nesting without end

@@ -66,8 +66,12 @@ class Vault:
             self._keep(subject_id, self._unwrap(wrapped, subject_id))
 
     def knows(self, subject_id: UUID) -> bool:
-        """Tell whether the data key is in memory."""
-        return subject_id in self._keys
+        """Tell whether the data key is in memory. Who asks is about to use it: others go first then."""
+        with self._lock:
+            if subject_id not in self._keys:
+                return False
+            self._keys.move_to_end(subject_id)
+            return True
 
     def forget(self, subject_id: UUID) -> None:
         """Drop the data key from memory; no matter if it isn't there."""

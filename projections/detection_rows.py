@@ -24,6 +24,11 @@ class Row(NamedTuple):
     address: str | None = None
 
     @property
+    def tells_address(self) -> bool:
+        """Tell whether something may be found of its sender's address."""
+        return self.seen is not None and self.seen.address is not None
+
+    @property
     def license_id(self) -> str | None:
         """Return whose state it needs."""
         if self.seen is not None:
@@ -81,7 +86,7 @@ def show(engine: Engine, row: Row, at: float) -> list[Finding]:
         word = row.word
         license_id = None if word.license_id is None else str(word.license_id)
         address = None if word.address_hash is None else word.address_hash.hex()
-        engine.dismiss(license_id, address, word.kind, at)  # type: ignore[arg-type]  # one that was found
+        engine.dismiss(license_id, address, word.kind, word.severity, at)  # type: ignore[arg-type]  # as it was found
     return []
 
 

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4, uuid5
 
 from psycopg import Connection
 
-from domain.anomalies.engine import Engine
+from domain.anomalies.engine import DamagedState, Engine
 from domain.anomalies.findings import Finding
 from domain.anomalies.thresholds import Thresholds
 from domain.anomaly import anomaly_id
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 MOST_ROWS = 5_000
 """Rows of one step, and of each log that are read ahead."""
-RESIDENT = 4_000
+RESIDENT = 2_000
 """Licences whose states stay in memory: about 30 KB each."""
 
 _AT_ONCE = 1_000
@@ -70,6 +70,15 @@ class Parts(NamedTuple):
     most_rows: int = MOST_ROWS
 
 
+class _SetAside(NamedTuple):
+    """A row that detection goes without, and why."""
+
+    log: Log
+    position: int
+    reason: str
+    error: Exception | None = None
+
+
 class Detection:
     """What one process has in memory, from the stored positions on. After an error it is of no use any more."""
 
@@ -84,13 +93,13 @@ class Detection:
         self._engine = Engine(in_force(connection, self._reached.events, parts.decode))
         self._stored_addresses: set[str] = set()
         for address, state in behaviour.addresses(connection):
-            self._engine.load_address(address, state)
+            _take(self._engine.load_address, address, state)
             self._stored_addresses.add(address)
         self._resident: OrderedDict[str, None] = OrderedDict()
         self._touched: set[str] = set()
         self._touched_addresses: set[str] = set()
         self._found: list[Recorded] = []
-        self._set_aside: list[tuple[Log, int, str]] = []
+        self._set_aside: list[_SetAside] = []
         self._forgot_at = 0.0
         self._record_settings()
 
@@ -121,13 +130,17 @@ class Detection:
         if event is not None:
             self._parts.record(self._connection, [event], lambda _: None)
             assert isinstance(event.fact, SettingsChanged)
-            log.info("thresholds of detection are others from here on: %s", ", ".join(event.fact.changed))
+            log.info("detection goes by other thresholds from here on: %s", ", ".join(event.fact.changed))
 
     def _pass(self, now: float) -> int:
         """Show rows to the engine while their order is known, up to one step's; return how many."""
         passed = 0
         while batch := self._intake.take(min(_AT_ONCE, self._parts.most_rows - passed)):
             self._load({name for taken in batch if (name := taken.row.license_id) is not None})
+            # Rows may have waited for long since they were opened: what is found of an address is sealed again.
+            self._parts.senders.remember(
+                self._connection, (taken.row.subject_id for taken in batch if taken.row.tells_address)
+            )
             for taken in batch:
                 self._look(taken, now)
             self._reached = batch[-1].reached
@@ -138,7 +151,7 @@ class Detection:
         """Have the states of licences in memory."""
         missing = [license_id for license_id in license_ids if not self._engine.knows_license(license_id)]
         for license_id, state in behaviour.licenses(self._connection, missing):
-            self._engine.load_license(license_id, state)
+            _take(self._engine.load_license, license_id, state)
         for license_id in sorted(license_ids):
             self._resident[license_id] = None
             self._resident.move_to_end(license_id)
@@ -146,13 +159,12 @@ class Detection:
     def _look(self, taken: Taken, now: float) -> None:
         """Show one row to the engine. What it can't take is set aside, and detection goes on without."""
         if taken.row.error is not None:
-            self._set_aside.append((taken.log, taken.position, taken.row.error))
+            self._set_aside.append(_SetAside(taken.log, taken.position, taken.row.error))
             return
         try:
             self._show(taken, now)
-        except Exception as error:
-            log.exception("detection failed at position %d of %s", taken.position, taken.log)
-            self._set_aside.append((taken.log, taken.position, one_line(error)))
+        except Exception as error:  # noqa: BLE001 - logged once it is stored
+            self._set_aside.append(_SetAside(taken.log, taken.position, one_line(error), error))
 
     def _show(self, taken: Taken, now: float) -> None:
         row = taken.row
@@ -170,7 +182,8 @@ class Detection:
         assert row.seen is not None
         id = anomaly_id(finding.kind, subject, row.seen.id)
         sealed = {}
-        if finding.address is not None and row.address is not None and row.subject_id is not None:
+        if finding.address is not None and row.address is not None and self._has_key(row.subject_id):
+            assert row.subject_id is not None
             sealed["address"] = self._parts.seal(row.subject_id, row.address)
         fact = AnomalyDetected(
             kind=finding.kind,
@@ -192,12 +205,16 @@ class Detection:
             fact=fact,
         )
 
+    def _has_key(self, subject_id: UUID | None) -> bool:
+        """Tell whether something can be sealed for a data subject, which may have been erased by now."""
+        return subject_id is not None and not self._parts.senders.forgotten([subject_id])
+
     def _store(self, old: Reached) -> None:
         def store(connection: Connection[Any]) -> None:
             behaviour.move(connection, old, self._reached)
             self._store_states(connection)
-            for log_name, position, error in self._set_aside:
-                dead_letters.set_aside(connection, behaviour.CONSUMER, log_name, position, error)
+            for one in self._set_aside:
+                dead_letters.set_aside(connection, behaviour.CONSUMER, one.log, one.position, one.reason)
 
         events = self._unrecorded()
         if events:
@@ -205,6 +222,11 @@ class Detection:
         else:
             with self._connection.transaction():
                 store(self._connection)
+        # Not before: a step that can't be stored is taken again every two seconds.
+        for one in self._set_aside:
+            log.error("position %d of %s is set aside: %s", one.position, one.log, one.reason, exc_info=one.error)
+        for event in events:
+            _say(event)
         self._found.clear()
         self._set_aside.clear()
         self._touched.clear()
@@ -223,7 +245,8 @@ class Detection:
             ([event.originator_id for event in self._found],),
         ).fetchall()
         known = {row["originator_id"] for row in rows}
-        return [event for event in self._found if event.originator_id not in known]
+        new = {event.originator_id: event for event in self._found if event.originator_id not in known}
+        return list(new.values())
 
     def _store_states(self, connection: Connection[Any]) -> None:
         engine = self._engine
@@ -237,3 +260,19 @@ class Detection:
         rows = ((name, engine.address_last_seen(name), engine.save_address(name)) for name in addresses)
         behaviour.keep_addresses(connection, rows)
         behaviour.drop_addresses(connection, self._stored_addresses - known)
+
+
+def _take(load: Callable[[str, bytes], None], name: str, state: bytes) -> None:
+    """Have a state in memory. One that is damaged must not hold up all others: its licence or address begins anew."""
+    try:
+        load(name, state)
+    except DamagedState as error:
+        log.error("what is remembered of %s is damaged, and begins anew: %s", name, error)  # noqa: TRY400 - it says all
+
+
+def _say(event: Recorded) -> None:
+    """Log what was recorded, without an address: where there is no broker, nothing else tells of it by itself."""
+    fact = event.fact
+    assert isinstance(fact, AnomalyDetected)
+    subject = "an address" if fact.license_id is None else f"licence {fact.license_id}"
+    log.warning("anomaly %s: %s %s of %s", event.originator_id, fact.severity, fact.kind, subject)

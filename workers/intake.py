@@ -18,7 +18,10 @@ from projections.projection import Log
 from projections.reading import Decode, reader
 
 SETTLE_SECONDS = 20.0
-"""How late a row may come after it occurred: as long as a caller waits for its order to be carried out."""
+"""How late a row may come after it occurred: as long as a caller waits for its order to be carried out.
+
+A row that says to be of a time further ahead than that is taken to be of then.
+"""
 
 _USAGE = f"SELECT {observations.USAGE_COLUMNS} FROM usage WHERE id > %s ORDER BY id LIMIT %s"  # noqa: S608
 
@@ -64,6 +67,7 @@ class Intake:
         complete_until = now - self._settle_seconds
         at_ends = True
         for queue, take in ((self._events, self._take_events), (self._usage, self._take_uses)):
+            queue.trust(now + self._settle_seconds)
             if len(queue.rows) >= self._most_rows:
                 at_ends = False
             elif take(connection) < self._most_rows:

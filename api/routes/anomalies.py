@@ -61,16 +61,15 @@ async def risk_score(call: Call) -> Answer:
     license_id = license_id_of(call)
     done = await detecting.detect(call.services, call.now, license_id, product_of(call))
     proofs = _last_of_each_kind(done)
-    nothing: tuple[None, tuple[str, ...]] = (None, ())
     factors = []
     for factor in done.risk.factors:
-        anomaly_id, evidence = proofs.get(factor.name, nothing)
+        anomaly_id, evidence, explanation = proofs.get(factor.name, (None, (), factor.explanation))
         factors.append(
             RiskFactor(
                 name=factor.name,
                 points=factor.points,
                 last_seen=_time(factor.last_seen),
-                explanation=factor.explanation,
+                explanation=explanation,
                 anomaly_id=anomaly_id,
                 evidence=evidence,
             )
@@ -152,13 +151,13 @@ def _about_to_be(anomaly_id: UUID, finding: Finding) -> DetectedAnomaly:
     )
 
 
-def _last_of_each_kind(done: Detected) -> dict[str, tuple[UUID, tuple[str, ...]]]:
-    """Return for each kind its last anomaly's id and evidence."""
+def _last_of_each_kind(done: Detected) -> dict[str, tuple[UUID | None, tuple[str, ...], str]]:
+    """Return for each kind its last anomaly's id, evidence and explanation."""
     oldest_first = [
-        *((row.kind, row.anomaly_id, row.evidence) for row in reversed(done.recorded)),
-        *((finding.kind, anomaly_id, finding.evidence) for anomaly_id, finding in reversed(done.found)),
+        *((one.kind, (one.anomaly_id, one.evidence, one.explanation)) for one in reversed(done.recorded)),
+        *((one.kind, (anomaly_id, one.evidence, one.explanation)) for anomaly_id, one in reversed(done.found)),
     ]
-    return {kind: (anomaly_id, evidence) for kind, anomaly_id, evidence in oldest_first}
+    return dict(oldest_first)
 
 
 def _time(seconds: float) -> datetime:

@@ -9,13 +9,27 @@ import msgspec
 from msgspec import Meta
 
 from api.schemas.admin import AsOf, Pagination
-from api.schemas.common import Timestamp
+from api.schemas.common import BLANK, Rule, Timestamp, invalid
 from domain.anomalies.findings import Kind, Severity
 from domain.anomalies.risk import Band
 from domain.anomaly import Status
 
 Points = Annotated[float, Meta(ge=0, le=100)]
-Reason = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+def check_reason(value: str, field: str) -> str:
+    """Return a text as it is; one of blanks alone says nothing, and is refused."""
+    if not value.strip():
+        raise invalid(field, "must not be blank")
+    return value
+
+
+Reason = Annotated[
+    str,
+    Meta(min_length=1, max_length=1000, extra_json_schema={"pattern": f"[^{BLANK}]"}),
+    Rule(check_reason),
+]
+"""Why somebody says so of an anomaly."""
 
 
 class LicenseAnomaliesQuery(msgspec.Struct, kw_only=True):

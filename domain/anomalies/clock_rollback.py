@@ -9,7 +9,8 @@ from __future__ import annotations
 from domain.anomalies.findings import HIGH, MEDIUM, NOTHING
 from domain.anomalies.scene import Scene
 from domain.anomalies.state import Device, LicenseState
-from domain.anomalies.thresholds import DAY, Thresholds
+from domain.anomalies.thresholds import Thresholds
+from domain.anomalies.words import about
 
 _MOST = 100
 """Nothing is counted further, which bounds what is stored."""
@@ -46,10 +47,12 @@ def expiry(state: LicenseState, now: int) -> int | None:
     return state.expires_at if state.expires_at is not None and now > state.expires_at else None
 
 
-def explain(state: LicenseState, client_time: float, now: int) -> str:
+def explain(state: LicenseState, device: Device, client_time: float, now: int) -> str:
     """Say it in one sentence."""
     expired_at = expiry(state, now) or now
+    # Where nobody saw it right, it takes several readings.
+    clock = "clock, which was right before, now" if device.good_clock else "clock repeatedly"
     return (
-        f"The licence has been expired for {(now - expired_at) / DAY:.1f} days, and a device's clock, which was right"
-        f" before, now says {(expired_at - client_time) / DAY:.1f} days before the expiry."
+        f"The licence expired {about(now - expired_at)} ago, and a device's {clock} says a time"
+        f" {about(expired_at - client_time)} before the expiry."
     )

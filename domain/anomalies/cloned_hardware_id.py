@@ -4,7 +4,7 @@ Ordinary life: a laptop stays for hours at each place; a VPN is switched on and 
 with each connection, so that only the other network is returned to. A clone's networks are all returned to, in turn.
 
 The best evidence is the rhythm of heartbeats. A program that moves from network to network keeps its own, or begins a
-new one with a validation; two programs have two, so that one's heartbeats come too early for the other.
+new one with a validation there; two programs have two, so that one's heartbeats come too early for the other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from domain.anomalies.findings import NOTHING, grade
 from domain.anomalies.scene import Scene
 from domain.anomalies.state import Device, decayed
 from domain.anomalies.thresholds import Thresholds
+from domain.anomalies.words import counted, span
 
 NETWORKS_KEPT = 5
 _LONGEST_PACE = 0xFFFF
@@ -38,19 +39,19 @@ def keep_time(device: Device, scene: Scene, thresholds: Thresholds) -> Timing:
         return Timing.UNKNOWN
     place = scene.network & 0xFFFF or 1
     if scene.seen.type != "device.heartbeat":
-        device.started = place
+        device.started = True
         return Timing.UNKNOWN
     gap, timing = scene.now - device.beat, Timing.UNKNOWN
     early = thresholds.clone_early_share * device.pace
     if place != device.beat_network:
         if gap < early:
-            timing = Timing.UNKNOWN if device.started == place else Timing.CLASH
+            timing = Timing.CLASH
         elif gap < 2 * early:
             timing = Timing.KEPT
     elif not device.started and 0 < gap <= _LONGEST_PACE:
         slower = device.pace + 1 + device.pace // 32 if device.pace else gap
         device.pace = min(gap, slower) if gap >= device.pace else max(gap, device.pace // 2)
-    device.beat, device.beat_network, device.started = scene.now, place, 0
+    device.beat, device.beat_network, device.started = scene.now, place, False
     return timing
 
 
@@ -102,12 +103,12 @@ def explain(device: Device, timing: Timing, thresholds: Thresholds) -> str:
     """Say it in one sentence."""
     networks = len(device.networks) + 1
     if timing is Timing.CLASH:
+        pause = counted(max(1, device.pace // 60), "minute")
         return (
             f"One hardware id is used from {networks} networks at once: between heartbeats from one,"
-            f" {max(1, device.pace // 60)} minutes apart, come those from another, as of several machines with one id."
+            f" {pause} apart, come those from another, as of several machines with one id."
         )
-    hours = thresholds.clone_return_seconds // 3600
     return (
-        f"One hardware id goes back and forth between {networks} networks, each time within {hours} hours, as several"
-        " machines with the same id do."
+        f"One hardware id goes back and forth between {networks} networks, each time within"
+        f" {span(thresholds.clone_return_seconds)}, as several machines with the same id do."
     )

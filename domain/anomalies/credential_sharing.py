@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from domain.anomalies.findings import NOTHING, grade
 from domain.anomalies.state import Device, LicenseState, decayed
-from domain.anomalies.thresholds import DAY, Thresholds
+from domain.anomalies.thresholds import Thresholds
+from domain.anomalies.words import span
 
 
 def take_seat(state: LicenseState, device: Device, now: int, thresholds: Thresholds) -> tuple[bool, int]:
@@ -29,9 +30,8 @@ def take_seat(state: LicenseState, device: Device, now: int, thresholds: Thresho
 
 def explain(state: LicenseState, thresholds: Thresholds) -> str:
     """Say it in one sentence."""
-    days = thresholds.sharing_half_life_seconds / DAY
     seats = "one seat" if state.max_devices == 1 else f"{state.max_devices} seats"
     return (
         f"Devices that share no network pass {seats} back and forth: again and again within"
-        f" {days:.0f} days a seat went back to a device that had given it up."
+        f" {span(thresholds.sharing_half_life_seconds)} a seat went back to a device that had given it up."
     )

@@ -7,11 +7,12 @@ loaded one by one at any moment without changing any result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, DecodeError
 
 from domain.anomalies import accepting, key_guessing, risk, suppression
-from domain.anomalies.findings import KINDS, MAX_EVIDENCE, NOTHING, SEVERITIES, Finding, Kind
+from domain.anomalies.findings import KINDS, MAX_EVIDENCE, NOTHING, SEVERITIES, Finding, Kind, Severity
 from domain.anomalies.observation import SIGHTINGS, LicenseTerms, Observation, tag
 from domain.anomalies.scene import Scene
 from domain.anomalies.sighting import Sightings
@@ -26,7 +27,7 @@ from domain.anomalies.state import (
 )
 from domain.anomalies.thresholds import DAY, DEFAULT, Thresholds
 
-MAX_ADDRESSES = 20_000
+MAX_ADDRESSES = 5_000
 """Addresses remembered; beyond that the half that was quiet for longest is forgotten."""
 
 ADDRESS_SECONDS = 30 * DAY
@@ -34,6 +35,12 @@ ADDRESS_SECONDS = 30 * DAY
 
 _BEGINNINGS = frozenset({"license.issued", "license.activated"})
 _NONE: list[Finding] = []
+
+State = TypeVar("State", LicenseState, AddressState)
+
+
+class DamagedState(Exception):
+    """What should be a stored state is none. The message tells where."""
 
 
 class Engine:
@@ -119,11 +126,12 @@ class Engine:
         if seen.address is None or seen.key_hash is None:
             return _NONE
         now = int(seen.time)
-        state = self._addresses.get(seen.address)
+        address = seen.address_block or seen.address
+        state = self._addresses.get(address)
         if state is None or now - state.last > ADDRESS_SECONDS:
-            self._addresses.pop(seen.address, None)
+            self._addresses.pop(address, None)
             self._make_room()
-            state = self._addresses[seen.address] = AddressState(now)
+            state = self._addresses[address] = AddressState(now)
         rank = key_guessing.observe(state, seen, now, self.thresholds)
         if rank == NOTHING or suppression.is_quiet(state.alert, rank, now, self.thresholds.quiet_seconds):
             return _NONE
@@ -160,18 +168,23 @@ class Engine:
             state = self._licenses[license_id] = LicenseState(0)
         _set(state, terms)
 
-    def dismiss(self, license_id: str | None, address: str | None, kind: Kind, time: float) -> None:
-        """Take a person's word that a finding is nothing: its subject and kind stay quiet unless it becomes worse."""
+    def dismiss(
+        self, license_id: str | None, address: str | None, kind: Kind, severity: Severity, time: float
+    ) -> None:
+        """Take a person's word that a finding is nothing: its subject and kind stay quiet unless it becomes worse.
+
+        Where it became worse before that word was given, the word is not about what is known now.
+        """
+        rank = SEVERITIES.index(severity)
         if license_id is not None:
             state = self._licenses.get(license_id)
-            if state is not None:
-                index = KINDS.index(kind)
-                alert = state.alerts.get(index)
-                state.alerts[index] = Alert(int(time), alert.rank if alert else 0, is_dismissed=True)
-                state.factors.pop(index, None)
+            if state is not None and not suppression.is_worse(state.alerts.get(KINDS.index(kind)), rank):
+                state.alerts[KINDS.index(kind)] = Alert(int(time), rank, is_dismissed=True)
+                state.factors.pop(KINDS.index(kind), None)
         elif address is not None and address in self._addresses:
             found = self._addresses[address]
-            found.alert = Alert(int(time), found.alert.rank if found.alert else 0, is_dismissed=True)
+            if not suppression.is_worse(found.alert, rank):
+                found.alert = Alert(int(time), rank, is_dismissed=True)
 
     def risk(self, license_id: str, now: float) -> risk.RiskScore:
         """Return a licence's risk at a time; nothing is found about one that is not known."""
@@ -195,8 +208,8 @@ class Engine:
         return dumps(self._licenses[license_id])
 
     def load_license(self, license_id: str, stored: bytes) -> None:
-        """Take a licence's state as it was saved. Raises msgspec.DecodeError where it is damaged."""
-        self._licenses[license_id] = loads_license(stored)
+        """Take a licence's state as it was saved. Raises DamagedState."""
+        self._licenses[license_id] = _read(loads_license, stored)
 
     def forget_license(self, license_id: str) -> None:
         """Drop a licence's state from memory, to be loaded again when it is seen again."""
@@ -216,8 +229,16 @@ class Engine:
         return dumps(self._addresses[address])
 
     def load_address(self, address: str, stored: bytes) -> None:
-        """Take an address's state as it was saved. Raises msgspec.DecodeError where it is damaged."""
-        self._addresses[address] = loads_address(stored)
+        """Take an address's state as it was saved. Raises DamagedState."""
+        self._addresses[address] = _read(loads_address, stored)
+
+
+def _read(loads: Callable[[bytes], State], stored: bytes) -> State:
+    try:
+        return loads(stored)
+    except (DecodeError, UnicodeDecodeError) as error:
+        # A text in it that is no UTF-8 is told in the second way.
+        raise DamagedState(str(error)) from error
 
 
 def _set(state: LicenseState, terms: LicenseTerms) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from domain.anomalies.findings import NOTHING, grade
 from domain.anomalies.state import Device
 from domain.anomalies.thresholds import Thresholds
+from domain.anomalies.words import span
 
 _MOST = 60_000
 """Nothing is counted further, which bounds what is stored."""
@@ -45,9 +46,7 @@ def _close(device: Device, slot: int, thresholds: Thresholds) -> None:
 
 def explain(device: Device, thresholds: Thresholds) -> str:
     """Say it in one sentence."""
-    minutes = thresholds.hammer_slot_seconds // 60
+    slot = span(thresholds.hammer_slot_seconds)
     before = f" and {device.run} too many without a pause before that" if device.run else ""
-    return (
-        f"A device sent {device.slot_count} requests within {minutes} minutes{before}, while its own most within"
-        f" {minutes} minutes was {device.peak}."
-    )
+    usual = f"its own most in ordinary times is {device.peak}" if device.peak else "it is new and has no habits yet"
+    return f"A device sent {device.slot_count} requests within {slot}{before}, while {usual}."

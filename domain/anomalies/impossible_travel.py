@@ -97,7 +97,9 @@ def explain(state: LicenseState, country: str, other: str) -> str:
     """Say it in one sentence."""
     far = kilometres_between(country, other)
     distance = f"at least {far:.0f} km apart" if far else "far apart"
+    times = round(state.travel)
+    often = f", {times} times lately" if times > 1 else ""
     return (
         f"Devices that share no network are used in {other} and {country}, {distance}, in less time than anybody needs"
-        f" to get from one to the other ({round(state.travel)} times lately)."
+        f" to get from one to the other{often}."
     )

@@ -10,6 +10,7 @@ from domain.anomalies.findings import MAX_EVIDENCE, NOTHING, grade
 from domain.anomalies.observation import Observation, tag
 from domain.anomalies.state import AddressState, packed
 from domain.anomalies.thresholds import Thresholds
+from domain.anomalies.words import span
 
 KEYS_KEPT = 64
 _NO_DEVICE = 0
@@ -62,5 +63,5 @@ def count(state: AddressState) -> int:
 
 def explain(state: AddressState, thresholds: Thresholds) -> str:
     """Say it in one sentence."""
-    hours = thresholds.guessing_window_seconds // 3600
-    return f"This address tried {count(state)} different licence keys that do not exist within {hours} hours."
+    lately = span(thresholds.guessing_window_seconds)
+    return f"This address tried {count(state)} different licence keys that do not exist within {lately}."

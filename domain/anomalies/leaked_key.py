@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from domain.anomalies.findings import NOTHING, grade
 from domain.anomalies.state import STRANGERS, LicenseState, Stranger
-from domain.anomalies.thresholds import DAY, Thresholds
+from domain.anomalies.thresholds import Thresholds
+from domain.anomalies.words import counted, span
 
 LEAST = 2
 """Fewer strangers than this are nothing, whatever their weight."""
@@ -47,8 +48,7 @@ def _recent(state: LicenseState, now: int, thresholds: Thresholds) -> list[Stran
 def explain(state: LicenseState, now: int, thresholds: Thresholds) -> str:
     """Say it in one sentence."""
     recent = _recent(state, now, thresholds)
-    days = thresholds.leak_window_seconds // DAY
     return (
         f"{len(recent)} unknown devices, each from a network where no device of this licence had been, used or tried"
-        f" the key within {days} days, though it has {state.max_devices} seats."
+        f" the key within {span(thresholds.leak_window_seconds)}, though it has {counted(state.max_devices, 'seat')}."
     )

@@ -39,7 +39,8 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     `time` and `client_time` (the device's own clock) are seconds since 1970, UTC. `type` is the routing key on the
     queue. `id` names the row as evidence. `network` stands for the /24 or /48 of the sender: a text, which has a colon
     for IPv6 alone, or bytes, of which the first is the address family, 4 or 6. `address` is the sender's address where
-    `license_id` is None, in any form. `key_hash` is of the unknown key. `from_hardware_id` is the device that gave the
+    `license_id` is None, in any form, and `address_block` stands for all that one customer has of IPv6, a /64, where
+    that is more than the address. `key_hash` is of the unknown key. `from_hardware_id` is the device that gave the
     seat in a transfer; `hardware_id` then is the one that got it.
     """
 
@@ -60,6 +61,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     operation: str | None = None
     from_hardware_id: str | None = None
     terms: LicenseTerms | None = None
+    address_block: str | None = None
 
 
 @lru_cache(_TAGS)

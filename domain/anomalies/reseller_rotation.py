@@ -1,14 +1,16 @@
 """Reseller rotation: ever more new devices get a seat, beyond what such a licence does.
 
 Ordinary life: a device is replaced or reimaged now and then; the first devices fill the seats; floating seats have
-several people each; machines of a CI give their seat back within the hour, which takes back what they counted.
+several people each; machines of a CI give their seat back within the hour, which takes back what they counted; virtual
+desktops have a new hardware id for each session, all in one place.
 """
 
 from __future__ import annotations
 
 from domain.anomalies.findings import NOTHING, grade
 from domain.anomalies.state import Device, LicenseState, decayed
-from domain.anomalies.thresholds import DAY, Thresholds
+from domain.anomalies.thresholds import Thresholds
+from domain.anomalies.words import counted, span
 
 FULL_WEIGHT = 100
 """Weight of a party beyond the seats, in hundredths."""
@@ -30,10 +32,7 @@ def accept(state: LicenseState, device: Device, now: int, *, is_job: bool, thres
 def _weight(state: LicenseState, now: int, *, is_stranger: bool, thresholds: Thresholds) -> int:
     people = state.max_devices * (thresholds.floating_people_per_seat if state.floating else 1)
     if not is_stranger:
-        if state.accepted < people or now - state.linked_at < thresholds.rotation_linked_pause_seconds:
-            return 0
-        state.linked_at = now
-        return thresholds.rotation_linked
+        return _weight_of_linked(state, people, now, thresholds)
     if state.parties >= people:
         return FULL_WEIGHT
     if now - state.first < thresholds.rotation_settling_seconds * (thresholds.fresh_factor if state.is_fresh else 1):
@@ -41,6 +40,16 @@ def _weight(state: LicenseState, now: int, *, is_stranger: bool, thresholds: Thr
     if state.floating or now - state.released_at > thresholds.rotation_release_seconds:
         return thresholds.rotation_growth
     return thresholds.rotation_release
+
+
+def _weight_of_linked(state: LicenseState, people: int, now: int, thresholds: Thresholds) -> int:
+    # Desktops may be made anew for each session, in the one place where a floating licence is used.
+    is_one_place = state.floating and state.parties <= 1
+    is_pause = now - state.linked_at < thresholds.rotation_linked_pause_seconds
+    if is_one_place or is_pause or state.accepted < people:
+        return 0
+    state.linked_at = now
+    return thresholds.rotation_linked
 
 
 def take_back(state: LicenseState, device: Device, now: int, thresholds: Thresholds) -> None:
@@ -61,10 +70,10 @@ def limit(state: LicenseState, thresholds: Thresholds) -> float:
 
 def explain(state: LicenseState, thresholds: Thresholds) -> str:
     """Say it in one sentence."""
-    days = thresholds.rotation_half_life_seconds // DAY
-    kind = "floating seats" if state.floating else "seats"
+    kind = "floating seat" if state.floating else "seat"
+    lately = span(thresholds.rotation_half_life_seconds)
     return (
         f"New devices keep getting seats: {state.accepted} devices of {state.parties} unconnected parties so far on a"
-        f" licence with {state.max_devices} {kind}, about {round(state.rotation)} of them within {days} days beyond"
-        " what is usual."
+        f" licence with {counted(state.max_devices, kind)}, about {round(state.rotation)} of them within {lately}"
+        " beyond what is usual."
     )

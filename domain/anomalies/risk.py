@@ -72,8 +72,12 @@ def score(factors: Mapping[int, Factor], now: float, thresholds: Thresholds) -> 
     for factor in factors.values():
         safe *= 1.0 - _faded(factor, now, thresholds) / 100.0
     total = round(100.0 * (1.0 - safe), 2)
-    band: Band = next((band for least, band in _BANDS if total >= least), "none")
+    band = _band(total)
     return RiskScore(score=total, band=band, factors=tuple(found), explanation=_explain(total, band, found, now))
+
+
+def _band(total: float) -> Band:
+    return next((band for least, band in _BANDS if total >= least), "none")
 
 
 def _faded(factor: Factor, now: float, thresholds: Thresholds) -> float:
@@ -83,12 +87,14 @@ def _faded(factor: Factor, now: float, thresholds: Thresholds) -> float:
 
 def _explain(total: float, band: Band, factors: list[RiskFactor], now: float) -> str:
     if not factors:
-        return "Nothing unusual was found about this licence."
+        return "Nothing speaks against this licence."
     reasons = "; ".join(
         f"{factor.explanation} ({factor.points:.0f} points, last seen {_days_ago(now - factor.last_seen)})"
         for factor in factors
     )
-    return f"The risk is {total:.0f} of 100 ({band}): {reasons}."
+    # It must not be rounded up to where the next band begins.
+    whole = round(total) if _band(round(total)) == band else int(total)
+    return f"The risk is {whole} of 100 ({band}): {reasons}."
 
 
 def _days_ago(seconds: float) -> str:

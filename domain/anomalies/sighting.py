@@ -194,7 +194,8 @@ class Sightings:
         if device.rollbacks != before:
             self._prove(scene, ROLLBACK)
         if rank != NOTHING:
-            self._tell(state, scene.seen, ROLLBACK, rank, lambda: clock_rollback.explain(state, client_time, now))
+            explain = clock_rollback.explain
+            self._tell(state, scene.seen, ROLLBACK, rank, lambda: explain(state, device, client_time, now))
 
     def _tell_leak(self, scene: Scene, rank: int) -> None:
         if rank != NOTHING:

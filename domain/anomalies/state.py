@@ -36,7 +36,7 @@ class Device(msgspec.Struct, array_like=True, gc=False):
     `group` is shared by devices that are linked by a network. `networks` are the last few before the present one, with
     the time when each was left. `returns` counts, decaying, how often it was back in one of them within a short time,
     each time another one (`returned_to` is the last). `beat` is when the last heartbeat came, `beat_network` from where
-    (16 bits), `pace` a short pause between two of them, and `started` where anything else came from since. `slot` is
+    (16 bits), `pace` a short pause between two of them, `started` whether anything else came since. `slot` is
     the current ten minutes (counted from 1970), `slot_count` its observations, `run` the requests beyond one a minute
     in the slots right before that were all far above `peak`, its own most. `countries` is how many it has been seen in,
     at most 2. `weight` is what it counts for in the licence's `rotation`.
@@ -56,7 +56,7 @@ class Device(msgspec.Struct, array_like=True, gc=False):
     beat: int = 0
     beat_network: int = 0
     pace: int = 0
-    started: int = 0
+    started: bool = False
     slot: int = 0
     slot_count: int = 0
     run: int = 0

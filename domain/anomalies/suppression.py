@@ -15,3 +15,8 @@ def is_quiet(alert: Alert | None, rank: int, now: int, quiet_seconds: int) -> bo
 def is_dismissed(alert: Alert | None, rank: int) -> bool:
     """Tell whether a person said of a finding that it is nothing: it is no risk either, unless it is worse now."""
     return alert is not None and alert.is_dismissed and rank <= alert.rank
+
+
+def is_worse(alert: Alert | None, rank: int) -> bool:
+    """Tell whether the last alert was worse than a rank."""
+    return alert is not None and alert.rank > rank

@@ -70,7 +70,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     leak_window_seconds: Days = 4 * DAY
     """Strangers are counted over so long: a published key is tried by many within days."""
     leak_strangers: Count = 400
-    """Weight of strangers that is an alert. Who tries a few devices of their own is one or two strangers."""
+    """Weight of strangers that is an alert: four in their own country. Who tries devices of their own is one or two."""
     leak_share_of_parties: More = 0.25
     """Strangers allowed on top, as a share of the unconnected parties, or half the devices, that have seats: larger
     teams have more people who try in vain."""
@@ -79,7 +79,8 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     leak_foreign_factor: More = 1.67
     """How much more a stranger counts in a country that is new for the licence: three from abroad are an alert."""
     leak_country_factor: More = 2.0
-    """The same for the first device that the licence ever had there: two countries at once, and it went round."""
+    """The same for the first device that the licence ever had there. A key that is tried in two such countries within
+    days has gone round: two of them are an alert."""
     leak_floating: Weight = 50
     """Weight of a stranger whom a floating licence refused: that happens to its own people at busy hours."""
 
@@ -108,7 +109,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Seats that went back to a device count half after so long."""
     sharing_near: More = 1.0
     """Count of a seat that went back to a device that had it before, with another party in between."""
-    sharing_far: More = 2.5
+    sharing_far: More = 2.0
     """The same where the other party is in another country: two machines of one person are not."""
     sharing_returns: Alarm = 5.0
     """Count that is an alert. Two machines of one person may need some days until they meet in a network."""
@@ -118,7 +119,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     travel_km_per_hour: More = 1000.0
     """Faster than airliners."""
     travel_most_seats: Count = 12
-    """Larger teams, and floating ones, are spread over the world without anything being wrong."""
+    """Larger teams, and floating ones of several seats, are spread over the world without anything being wrong."""
     travel_incidents: Alarm = 1.0
     """Incidents that are an alert where all other devices are one party: one person's, a household's, an office's."""
     travel_incidents_a_party: More = 1.0
@@ -141,13 +142,13 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     clone_far: Weight = 150
     """Weight of a return between places that nobody gets between in that time; one nearby weighs 100."""
     clone_clash: Weight = 200
-    """Weight of a heartbeat from another network that comes too early for one program: three are an alert."""
+    """Weight of a return with a heartbeat that comes too early for one program: four within a day are an alert."""
     clone_clash_far: Weight = 300
-    """The same between places that nobody gets between in that time: two are an alert."""
+    """The same between places that nobody gets between in that time: three are an alert."""
     clone_early_share: More = 0.7
     """Too early is what comes within this share of the device's own pause between heartbeats."""
     clone_in_time: Weight = 33
-    """Weight of a return where the device has a rhythm and keeps it: a VPN or a second line."""
+    """Weight of a return of a device with a rhythm where that says nothing. One that keeps it weighs nothing."""
     clone_other_family: Weight = 50
     """Weight of a return between IPv4 and IPv6: a device may use both at one place."""
     clone_returns: Count = 600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,18 @@ def test_never_writes_over_what_it_reads(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="is read, so it can't be written"):
         run(Files(usage, tmp_path / "licenses.jsonl", tmp_path / "out", usage), [DEFAULT], None, lambda _: None)
     assert usage.read_bytes() == before != b""
+    assert ran.lines("out")
+
+
+def test_both_results_in_one_file_are_refused(tmp_path: Path) -> None:
+    ran = Ran(tmp_path, hammered())
+    same = tmp_path / "same"
+    with pytest.raises(Failure, match="can't hold both"):
+        run(Files(tmp_path / "usage.jsonl", tmp_path / "licenses.jsonl", same, same), [DEFAULT], None, lambda _: None)
+    assert not same.exists()
+    nowhere = Path(os.devnull)
+    files = Files(tmp_path / "usage.jsonl", tmp_path / "licenses.jsonl", nowhere, nowhere)
+    assert run(files, [DEFAULT], None, lambda _: None)[0].findings
     assert ran.lines("out")
 
 

@@ -69,7 +69,7 @@ def test_a_wrong_setting_is_named(bare: CommandLine, file: Path, monkeypatch: py
     monkeypatch.setenv("ANOMALY_THRESHOLDS", str(file))
     refused = bare("thresholds")
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err == f"error: ANOMALY_THRESHOLDS: {file}: the file can't be read (FileNotFoundError)\n"
+    assert refused.err == f"error: ANOMALY_THRESHOLDS: {file}: the file can't be read: No such file or directory\n"
 
 
 @pytest.mark.parametrize("command", ["thresholds", "backtest"])

@@ -102,6 +102,7 @@ VERSION_1: tuple[Fact, ...] = (
     AnomalyResolved(
         resolution="dismissed",
         kind="key_guessing",
+        severity="high",
         license_id=UUID(int=6),
         address_hash=b"\x09" * 16,
         sealed={"reason": b"sealed reason"},

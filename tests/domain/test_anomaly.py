@@ -25,14 +25,14 @@ def given(*facts: Fact) -> Anomaly:
 
 
 def resolved(resolution: Resolution) -> AnomalyResolved:
-    return AnomalyResolved(resolution=resolution, kind="leaked_key", license_id=LICENSE_ID)
+    return AnomalyResolved(resolution=resolution, kind="leaked_key", severity="high", license_id=LICENSE_ID)
 
 
 @pytest.mark.parametrize("resolution", ["acknowledged", "dismissed"])
 def test_a_word_about_an_open_one_says_again_what_it_is_about(resolution: Resolution) -> None:
     (fact,) = resolve(given(DETECTED), resolution, {"reason": b"sealed"})
     assert fact == AnomalyResolved(
-        resolution=resolution, kind="leaked_key", license_id=LICENSE_ID, sealed={"reason": b"sealed"}
+        resolution=resolution, kind="leaked_key", severity="high", license_id=LICENSE_ID, sealed={"reason": b"sealed"}
     )
 
 
@@ -41,7 +41,7 @@ def test_a_word_about_an_address_names_its_hash() -> None:
         kind="key_guessing", severity="medium", found_at=NOW, explanation="Keys.", address_hash=b"hash"
     )
     (fact,) = resolve(given(about_address), "dismissed", {})
-    assert fact == AnomalyResolved(resolution="dismissed", kind="key_guessing", address_hash=b"hash")
+    assert fact == AnomalyResolved(resolution="dismissed", kind="key_guessing", severity="medium", address_hash=b"hash")
 
 
 @pytest.mark.parametrize("resolution", ["acknowledged", "dismissed"])

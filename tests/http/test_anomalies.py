@@ -170,12 +170,12 @@ async def test_a_licence_about_which_nothing_is_known(client: Client, analyst: A
     assert found["risk"] == {
         "score": 0.0,
         "band": "none",
-        "explanation": "Nothing unusual was found about this licence.",
+        "explanation": "Nothing speaks against this licence.",
     }
     assert found["as_of"]["lag_seconds"] == 0
     risk = (await analyst.risk(license)).body
     assert (risk["risk_score"], risk["risk_level"], risk["factors"]) == (0.0, "none", [])
-    assert risk["explanation"] == "Nothing unusual was found about this licence."
+    assert risk["explanation"] == "Nothing speaks against this licence."
     assert risk["half_life_days"] == 14
 
 
@@ -226,6 +226,20 @@ async def test_the_risk_score_gives_its_reasons(hammered: Hammered, analyst: Ana
         25.0,
         "medium",
     )
+
+
+async def test_where_what_is_remembered_is_damaged_the_rest_counts(
+    client: Client, database: Database, analyst: Analyst
+) -> None:
+    license = await client.new_license()
+    with database.connect() as connection:
+        connection.execute(
+            "INSERT INTO license_behaviour VALUES (%s, '\\x00')"
+            " ON CONFLICT (license_id) DO UPDATE SET state = excluded.state",
+            (license["license_id"],),
+        )
+    assert (await analyst.risk(license))["risk_score"] == 0.0
+    assert (await analyst.detect(license))["anomalies"] == []
 
 
 async def test_a_dismissal_counts_at_once(client: Client, hammered: Hammered, analyst: Analyst) -> None:

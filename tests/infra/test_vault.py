@@ -107,6 +107,13 @@ class TestSubjects:
         newest, _ = vault.new_subject()
         assert [vault.knows(subject) for subject in (*subjects, newest)] == [True, False, True, True]
 
+    def test_whoever_was_asked_about_stays_while_others_are_read(self) -> None:
+        vault = Vault(MASTER, LOOKUP, capacity=3)
+        wanted, *_ = [vault.new_subject()[0] for _ in range(3)]
+        assert vault.knows(wanted), "so that its key is not read again"
+        vault.new_subject()
+        assert vault.seal(wanted, "x")
+
     def test_threads_may_share_it(self) -> None:
         vault = Vault(MASTER, LOOKUP, capacity=4)
         stored = [vault.new_subject() for _ in range(8)]

@@ -16,7 +16,6 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from commands.recorder import Finish
 from domain.anomalies.engine import Engine
 from domain.anomalies.observation import Observation
 from domain.facts import Recorded
@@ -192,12 +191,12 @@ def test_a_step_is_done_or_not_begun(scene: Scene, when: str) -> None:
     scene.rows.put(scene.database)
     with scene.parts() as parts, scene.database.connect_worker(CONSUMER) as connection:
 
-        def record(connection: Connection[Any], events: Sequence[Recorded], finish: Finish) -> None:
+        def record(connection: Connection[Any], events: Sequence[Recorded], first: Callable[[Connection[Any]], object]) -> None:
             if when == "before the events":
                 raise Refused
 
-            def refuse(connection: Connection[Any]) -> Sequence[Any]:
-                finish(connection)
+            def refuse(connection: Connection[Any]) -> None:
+                first(connection)
                 raise Refused
 
             parts.record(connection, events, refuse)

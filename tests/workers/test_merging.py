@@ -102,3 +102,14 @@ def test_what_the_other_log_may_still_be_before_waits() -> None:
     late = queue()
     late.latest = 3
     assert len(list(merged(events, late))) == 1, "what comes in the other log is at 3 or later, and after the event"
+
+
+def test_times_that_are_still_to_come_are_not_trusted() -> None:
+    log = queue(3, 90)
+    log.trust(10)
+    log.add(3, 4.0, "late")
+    log.add(4, 80.0, "of a wrong clock")
+    log.trust(20)
+    log.add(5, 15.0, "right again")
+    found = merged(queue(complete_until=inf), log)
+    assert [placed.at for _, placed in found] == [3, 10, 10, 10, 15]

@@ -152,6 +152,7 @@ def test_what_a_person_said_of_an_anomaly_is_about_the_same(license_id: UUID | N
     fact = AnomalyResolved(
         resolution="dismissed",
         kind="hammering",
+        severity="high",
         license_id=license_id,
         address_hash=address_hash,
         sealed={"reason": b"sealed-reason"},

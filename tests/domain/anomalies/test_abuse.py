@@ -11,7 +11,10 @@ def only(findings: list[Finding], kind: str) -> Finding:
     return findings[0]
 
 
-def guesses(count: int, *, pause: float, address: str = "198.51.100.7", devices: int = 1) -> list[Finding]:
+def guesses(
+    count: int, *, pause: float, address: str = "198.51.100.7", devices: int = 1, block: str | None = None
+) -> list[Finding]:
+    """Return what is found of an address; with a `block`, each guess comes from another address in it."""
     engine = Engine()
     return [
         finding
@@ -22,7 +25,8 @@ def guesses(count: int, *, pause: float, address: str = "198.51.100.7", devices:
                 "license.validation.failed",
                 f"row {number}",
                 hardware_id=f"pc-{number % devices}",
-                address=address,
+                address=address if block is None else f"{address}{number:x}",
+                address_block=block,
                 key_hash=f"{number:064x}",
             )
         )
@@ -47,6 +51,10 @@ class TestKeyGuessing:
 
     def test_with_a_device_made_up_for_each(self) -> None:
         assert guesses(40, pause=3, devices=40)
+
+    def test_from_all_that_one_customer_has_of_ipv6(self) -> None:
+        found = guesses(25, pause=3, address="2001:db8:1:2::", block="2001:db8:1:2::/64")[0]
+        assert found.address == "2001:db8:1:2::e"
 
     def test_becomes_worse_with_more(self) -> None:
         assert [finding.severity for finding in guesses(200, pause=1)] == ["medium", "high", "critical"]
@@ -161,12 +169,20 @@ class TestClonedHardwareId:
     def test_heartbeats_come_too_early_for_one_program(self) -> None:
         history = History(max_devices=1)
         history.office_days("pc", "office", 10)
-        history.validates(5 * DAY + 9.4 * HOUR, "pc", "elsewhere")
+        history.validates(5 * DAY + 9.2 * HOUR, "pc", "elsewhere")
         for hour in range(10, 17):
-            history.beats(5 * DAY + (hour + 0.4) * HOUR, "pc", "elsewhere")
+            history.beats(5 * DAY + (hour + 0.2) * HOUR, "pc", "elsewhere")
         found = only(history.findings(), "cloned_hardware_id")
         assert found.time < START + 5 * DAY + 14 * HOUR
         assert "heartbeats from one, 60 minutes apart, come those from another" in found.explanation
+
+    def test_that_moves_to_ever_new_networks(self) -> None:
+        history = History(max_devices=1)
+        history.office_days("pc", "office", 10)
+        for hour in range(10, 17):
+            history.beats(5 * DAY + (hour + 0.6) * HOUR, "pc", f"carrier-{hour}")
+            history.beats(5 * DAY + (hour + 0.75) * HOUR, "pc", f"carrier-{hour + 20}")
+        assert only(history.findings(), "cloned_hardware_id").time == START + 5 * DAY + 14 * HOUR
 
     def test_without_heartbeats(self) -> None:
         history = History(max_devices=1)

@@ -38,13 +38,24 @@ class TestSuppression:
         engine, first, later, worse = Engine(), History(), History(), History()
         hammer(first, 0, 10)
         assert len(play(engine, first)) == 1
-        engine.dismiss(LICENSE, None, "hammering", START + DAY)
+        engine.dismiss(LICENSE, None, "hammering", "medium", START + DAY)
         assert engine.risk(LICENSE, START + DAY).score == 0
         hammer(later, 20, 10)
         assert play(engine, later) == []
         assert engine.risk(LICENSE, START + 21 * DAY).score == 0
         hammer(worse, 21, 5, 400)
         assert [finding.severity for finding in play(engine, worse)] == ["high"]
+
+    def test_who_dismisses_a_milder_one_says_nothing_of_the_worse(self) -> None:
+        engine, history = Engine(), History()
+        hammer(history, 0, 10)
+        hammer(history, 1, 4, 400)
+        assert [finding.severity for finding in play(engine, history)] == ["medium", "high"]
+        risk = engine.risk(LICENSE, START + 2 * DAY).score
+        engine.dismiss(LICENSE, None, "hammering", "medium", START + 2 * DAY)
+        assert engine.risk(LICENSE, START + 2 * DAY).score == risk > 0
+        engine.dismiss(LICENSE, None, "hammering", "high", START + 2 * DAY)
+        assert engine.risk(LICENSE, START + 2 * DAY).score == 0
 
 
 class TestTerms:

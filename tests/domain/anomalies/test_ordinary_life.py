@@ -323,7 +323,8 @@ def test_an_administrator_who_tries_a_list_of_old_keys() -> None:
 
 def test_a_vpn_that_is_on_every_other_hour_under_a_running_program() -> None:
     history = History(max_devices=1)
-    for day in range(20):
+    history.office_days("laptop", "home", 5)
+    for day in range(5, 20):
         history.validates(day * DAY + 8 * HOUR, "laptop", "home")
         for half_hour in range(1, 28):
             network, country = ("vpn", "US") if half_hour // 2 % 2 else ("home", "DE")
@@ -340,12 +341,14 @@ def test_an_always_running_machine_with_both_address_families() -> None:
 
 def test_a_program_that_starts_again_wherever_its_laptop_is() -> None:
     history = History(max_devices=1)
-    for day in range(20):
-        for hour in range(8, 20):
-            history.beats(day * DAY + hour * HOUR, "laptop", "home")
-            if hour in {10, 14}:
-                history.validates(day * DAY + (hour + 0.2) * HOUR, "laptop", "cafe")
-                history.beats(day * DAY + (hour + 0.3) * HOUR, "laptop", "cafe")
+    history.office_days("laptop", "home", 5)
+    for day in range(5, 20):
+        for move, network in enumerate(("home", "cafe", "home", "cafe")):
+            start = day * DAY + (9 + 0.6 * move) * HOUR
+            history.validates(start, "laptop", network)
+            history.beats(start + 0.5 * HOUR, "laptop", network)
+        for hour in range(13, 20):
+            history.beats(day * DAY + hour * HOUR, "laptop", "cafe")
     quiet(history)
 
 
@@ -366,10 +369,11 @@ def test_a_program_that_is_busy_now_and_then_and_never_stops() -> None:
     quiet(history)
 
 
-def test_a_home_worker_who_travels_while_another_one_works() -> None:
+def test_a_home_worker_who_travels_and_tries_a_tablet_while_another_one_works() -> None:
     history = History(max_devices=2)
     history.office_days("anna", "home-a", 25)
     history.office_days("ben", "home-b", 8)
+    history.is_refused(9 * DAY, "tablet", "hotel", "DEVICE_LIMIT_EXCEEDED", country="US")
     history.office_days("ben", "hotel", 5, first=9, country="US")
     history.office_days("ben", "home-b", 5, first=15)
     quiet(history)
@@ -384,4 +388,14 @@ def test_build_machines_that_come_again_under_their_old_names() -> None:
             history.gives_back(time + 20 * MINUTE, "runner", os="macOS 15")
     for number in range(10):
         history.activates(20 * DAY + number * HOUR, f"large-{number}", f"cloud-{number}", os="macOS 15")
+    quiet(history)
+
+
+def test_virtual_desktops_that_are_made_anew_each_day() -> None:
+    history = History(max_devices=3, floating=True)
+    for day in range(40):
+        for person in range(4):
+            time = day * DAY + (8 + person) * HOUR
+            history.activates(time, f"desktop-{day}-{person}", "data centre")
+            history.gives_back(time + 6 * HOUR, f"desktop-{day}-{person}")
     quiet(history)

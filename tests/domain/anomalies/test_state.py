@@ -105,13 +105,15 @@ def test_no_state_is_larger_than_4_kb() -> None:
     time, tag, count = 2**32 - 1, 2**32 - 1, 60_000
     device = Device(
         group=count, first=time, last=time, network=tag, country="DE", countries=2, returned_to=tag, returns=count,
-        returns_at=time, is_restless=True, slot=time // 600, slot_count=count, run=count, peak=count, weight=100,
+        returns_at=time, is_restless=True, beat=time, beat_network=0xFFFF, pace=0xFFFF, started=True,
+        slot=time // 600, slot_count=count, run=count, peak=count, weight=100,
         rollbacks=100,
     )  # fmt: skip
     full = LicenseState(
         first=time, max_devices=100_000, expires_at=time, expired_since=time, next_group=count, parties=tag,
         accepted=tag, rotation=0.1, rotation_at=time, linked_at=time, jobs=0.1, jobs_at=time, jobs_os=tag,
-        released_at=time, sharing=0.1, sharing_at=time, holder=count, holder_country="DE", travel=0.1, travel_at=time,
+        released_at=time, sharing=0.1, sharing_at=time, holder=count, holder_country="DE", awaited=tag, travel=0.1,
+        travel_at=time,
         departed=b"x" * 2 * states.DEPARTED,
     )  # fmt: skip
     full.devices = {tag - number: device for number in range(states.DEVICES)}
