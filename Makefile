@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help run secrets test lint rules layout types imports dependencies tools pytest format lock clean install install-dev
+.PHONY: help run secrets test bench lint rules layout types imports dependencies tools pytest format lock clean \
+	install install-dev install-bench
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +22,9 @@ secrets: ## Make the secrets that compose.yaml reads, in the folder secrets/; ne
 
 test: lint pytest ## Lint, check types and imports, run all tests
 
+bench: install-bench ## Measure beside baselines, as ARGS say; see bench/README.md
+	@$(BIN)/python -m bench $(ARGS)
+
 lint: rules layout types imports dependencies ## All checks that run nothing: ruff, mypy, import-linter, deptry
 
 rules: install-dev
@@ -29,7 +33,7 @@ rules: install-dev
 layout: install-dev
 	@echo "== ruff: layout"; $(BIN)/ruff format --check
 
-types: install-dev
+types: install-bench
 	@echo "== mypy: types"; $(BIN)/mypy
 
 imports: install-dev
@@ -41,7 +45,7 @@ dependencies: install-dev
 tools:
 	@tests/install-tools.sh
 
-pytest: install-dev tools
+pytest: install-bench tools
 	@echo "== pytest: tests"; $(BIN)/python -m pytest $(ARGS)
 
 format: install-dev ## Format the code and fix what ruff can fix
@@ -52,6 +56,8 @@ lock: install-dev ## Pin the newest allowed versions, with hashes, into requirem
 	@echo "== pinning requirements.txt"; $(COMPILE) --extra install -o requirements.txt pyproject.toml
 	@echo "== pinning requirements-dev.txt"
 	@$(COMPILE) --extra install --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	@echo "== pinning requirements-bench.txt"
+	@$(COMPILE) --extra install --extra dev --extra bench -c requirements-dev.txt -o requirements-bench.txt pyproject.toml
 
 clean: ## Remove .venv and caches; the data folder var/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
@@ -61,9 +67,12 @@ install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
 
+install-bench: $(VENV)/.installed-bench
+
 $(VENV)/.installed: requirements.txt pyproject.toml $(BIN)/python
 $(VENV)/.installed-dev: requirements-dev.txt pyproject.toml $(BIN)/python
-$(VENV)/.installed $(VENV)/.installed-dev:
+$(VENV)/.installed-bench: requirements-bench.txt pyproject.toml $(BIN)/python
+$(VENV)/.installed $(VENV)/.installed-dev $(VENV)/.installed-bench:
 	@echo "== installing $< into $(VENV)"
 	@$(PIP) install --require-hashes -r $<
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .

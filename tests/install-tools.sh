@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the programs that tests run besides the project: RabbitMQ, Redis, Node.js, OpenSSL, curl. Says loudly what is
-# missing.
+# Installs the programs that tests run besides the project: RabbitMQ, Redis, Node.js, OpenSSL, curl, wrk. Says loudly what
+# is missing.
 set -euo pipefail
 
-declare -A package=([rabbitmq-server]=rabbitmq-server [redis-server]=redis-server [node]=nodejs [openssl]=openssl [curl]=curl)
+declare -A package=([rabbitmq-server]=rabbitmq-server [redis-server]=redis-server [node]=nodejs [openssl]=openssl [curl]=curl [wrk]=wrk)
 missing=()
 for program in "${!package[@]}"; do
   command -v "$program" >/dev/null || missing+=("${package[$program]}")

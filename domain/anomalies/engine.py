@@ -168,9 +168,7 @@ class Engine:
             state = self._licenses[license_id] = LicenseState(0)
         _set(state, terms)
 
-    def dismiss(
-        self, license_id: str | None, address: str | None, kind: Kind, severity: Severity, time: float
-    ) -> None:
+    def dismiss(self, license_id: str | None, address: str | None, kind: Kind, severity: Severity, time: float) -> None:
         """Take a person's word that a finding is nothing: its subject and kind stay quiet unless it becomes worse.
 
         Where it became worse before that word was given, the word is not about what is known now.

@@ -45,7 +45,9 @@ def test_who_was_erased_is_nobody() -> None:
     assert Senders(VAULT).of_details(subject_id, sealed) == NOBODY
 
 
-@pytest.mark.parametrize("os, told", [({"os": "Windows", "os_version": "11"}, "Windows 11"), ({"os": "Linux"}, "Linux")])
+@pytest.mark.parametrize(
+    "os, told", [({"os": "Windows", "os_version": "11"}, "Windows 11"), ({"os": "Linux"}, "Linux")]
+)
 def test_the_operating_system_is_told_with_its_version(os: dict[str, str], told: str) -> None:
     subject_id, _ = VAULT.new_subject()
     sealed = VAULT.seal(subject_id, {"address": "203.0.113.7", **os})

@@ -73,7 +73,10 @@ _FIELDS: dict[type[Fact], tuple[dict[str, st.SearchStrategy[object]], dict[str, 
         {"kind": TEXT, "severity": TEXT, "found_at": TIMES, "explanation": TEXT},
         {**_ABOUT, "evidence": LISTS},
     ),
-    AnomalyResolved: ({"resolution": st.sampled_from(["acknowledged", "dismissed"]), "kind": TEXT, "severity": TEXT}, _ABOUT),
+    AnomalyResolved: (
+        {"resolution": st.sampled_from(["acknowledged", "dismissed"]), "kind": TEXT, "severity": TEXT},
+        _ABOUT,
+    ),
     SettingsChanged: (
         {"section": TEXT, "values": st.dictionaries(TEXT, VALUES | st.lists(VALUES, max_size=4), max_size=4)},
         {"changed": LISTS},

@@ -191,7 +191,9 @@ def test_a_step_is_done_or_not_begun(scene: Scene, when: str) -> None:
     scene.rows.put(scene.database)
     with scene.parts() as parts, scene.database.connect_worker(CONSUMER) as connection:
 
-        def record(connection: Connection[Any], events: Sequence[Recorded], first: Callable[[Connection[Any]], object]) -> None:
+        def record(
+            connection: Connection[Any], events: Sequence[Recorded], first: Callable[[Connection[Any]], object]
+        ) -> None:
             if when == "before the events":
                 raise Refused
 
