@@ -6,7 +6,7 @@ from domain.anomalies import leaked_key, reseller_rotation
 from domain.anomalies.findings import NOTHING
 from domain.anomalies.impossible_travel import is_new
 from domain.anomalies.linking import forget
-from domain.anomalies.observation import is_server, tag
+from domain.anomalies.observation import is_server, os_tag
 from domain.anomalies.reseller_rotation import FULL_WEIGHT
 from domain.anomalies.scene import Scene
 from domain.anomalies.state import Device, LicenseState, Stranger, decayed
@@ -64,7 +64,7 @@ def _abroad(scene: Scene, device: Device, weight: int, thresholds: Thresholds) -
 
 def is_ci_machine(state: LicenseState, os: str | None, now: int, thresholds: Thresholds) -> bool:
     """Tell whether a device is of the system on which a licence's many short jobs run."""
-    if not state.jobs_os or os is None or tag(os) != state.jobs_os:
+    if not state.jobs_os or os_tag(os) != state.jobs_os:
         return False
     return decayed(state.jobs, state.jobs_at, now, thresholds.jobs_half_life_seconds) >= thresholds.jobs
 
@@ -77,8 +77,7 @@ def release(state: LicenseState, name: int, os: str | None, now: int, thresholds
         return
     state.jobs = decayed(state.jobs, state.jobs_at, now, thresholds.jobs_half_life_seconds) + 1.0
     state.jobs_at = now
-    if os is not None:
-        state.jobs_os = tag(os)
+    state.jobs_os = os_tag(os) or device.os or state.jobs_os
     is_stranger = leaked_key.of_device(state, name) is not None
     if device.is_accepted:
         reseller_rotation.take_back(state, device, now, thresholds)

@@ -12,13 +12,16 @@ from domain.anomalies.state import Device
 from domain.anomalies.thresholds import Thresholds
 from domain.anomalies.words import span
 
+SLOT_SECONDS = 600
+"""Requests are counted over so long. It is no threshold: what is remembered of a device is in such slots."""
+
 _MOST = 60_000
 """Nothing is counted further, which bounds what is stored."""
 
 
 def observe(device: Device, now: int, thresholds: Thresholds) -> int:
     """Count an observation of a device; return the rank of what it does."""
-    slot = now // thresholds.hammer_slot_seconds
+    slot = now // SLOT_SECONDS
     if slot > device.slot:
         _close(device, slot, thresholds)
     device.slot_count = min(device.slot_count + 1, _MOST)
@@ -44,9 +47,9 @@ def _close(device: Device, slot: int, thresholds: Thresholds) -> None:
     device.slot, device.slot_count = slot, 0
 
 
-def explain(device: Device, thresholds: Thresholds) -> str:
+def explain(device: Device) -> str:
     """Say it in one sentence."""
-    slot = span(thresholds.hammer_slot_seconds)
+    slot = span(SLOT_SECONDS)
     before = f" and {device.run} too many without a pause before that" if device.run else ""
     usual = f"its own most in ordinary times is {device.peak}" if device.peak else "it is new and has no habits yet"
     return f"A device sent {device.slot_count} requests within {slot}{before}, while {usual}."

@@ -75,6 +75,11 @@ def tag(name: str | bytes) -> int:
     return int.from_bytes(blake2b(raw, digest_size=4).digest(), "big")
 
 
+def os_tag(os: str | None) -> int:
+    """Shorten an operating system to 16 bits; 0 where it is not known."""
+    return 0 if os is None else tag(os) & 0xFFFF or 1
+
+
 @lru_cache(1024)
 def is_server(os: str | None) -> bool:
     """Tell whether an operating system is one that machines of a CI have, which come and go by themselves."""

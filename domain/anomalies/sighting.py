@@ -17,7 +17,7 @@ from domain.anomalies import (
 )
 from domain.anomalies.findings import KINDS, NOTHING
 from domain.anomalies.linking import arrive, follow, is_departed, is_exclusive, keep
-from domain.anomalies.observation import INTERACTIVE, Observation, is_server, network_tag, tag
+from domain.anomalies.observation import INTERACTIVE, Observation, is_server, network_tag, os_tag, tag
 from domain.anomalies.scene import Scene
 from domain.anomalies.state import Device, LicenseState, forget_moves, prove
 from domain.anomalies.thresholds import DAY, Thresholds
@@ -66,6 +66,7 @@ class Sightings:
             if scene.network and scene.network != device.network:
                 self._move(scene, device, timing)
             device.last = max(device.last, now)
+        device.os = os_tag(seen.os) or device.os
         if scene.succeeded:
             self._succeed(scene, device)
         elif seen.reason == "LICENSE_EXPIRED" and state.expired_since is None:
@@ -185,7 +186,7 @@ class Sightings:
         if rank != NOTHING:
             self._prove(scene, HAMMERING)
             explain = hammering.explain
-            self._tell(scene.state, scene.seen, HAMMERING, rank, lambda: explain(device, self._thresholds))
+            self._tell(scene.state, scene.seen, HAMMERING, rank, lambda: explain(device))
 
     def _read_clock(self, scene: Scene, device: Device, client_time: float) -> None:
         state, now = scene.state, scene.now

@@ -39,7 +39,7 @@ class Device(msgspec.Struct, array_like=True, gc=False):
     (16 bits), `pace` a short pause between two of them, `started` whether anything else came since. `slot` is
     the current ten minutes (counted from 1970), `slot_count` its observations, `run` the requests beyond one a minute
     in the slots right before that were all far above `peak`, its own most. `countries` is how many it has been seen in,
-    at most 2. `weight` is what it counts for in the licence's `rotation`.
+    at most 2. `weight` is what it counts for in the licence's `rotation`. `os` has 16 bits of its operating system.
     """
 
     group: int
@@ -69,6 +69,7 @@ class Device(msgspec.Struct, array_like=True, gc=False):
     bad_clock: bool = False
     good_clock: bool = False
     rollbacks: int = 0
+    os: int = 0
 
 
 class Network(msgspec.Struct, array_like=True, gc=False):
@@ -190,19 +191,30 @@ _license_decoder = msgspec.msgpack.Decoder(LicenseState)
 _address_decoder = msgspec.msgpack.Decoder(AddressState)
 
 
+_FORM = b"\x01"
+"""To be changed whenever fields of what is stored change in any way but by new ones at the end."""
+
+
 def dumps(state: LicenseState | AddressState) -> bytes:
-    """Write a state down."""
-    return _encoder.encode(state)
+    """Write a state down, after the number of its form."""
+    return _FORM + _encoder.encode(state)
 
 
 def loads_license(stored: bytes) -> LicenseState:
     """Read a licence's state. Raises msgspec.DecodeError where it is none."""
-    return _license_decoder.decode(stored)
+    return _license_decoder.decode(_content(stored))
 
 
 def loads_address(stored: bytes) -> AddressState:
     """Read an address's state. Raises msgspec.DecodeError where it is none."""
-    return _address_decoder.decode(stored)
+    return _address_decoder.decode(_content(stored))
+
+
+def _content(stored: bytes) -> bytes:
+    if stored[:1] != _FORM:
+        # Its fields have no names: those of another form would be taken for each other.
+        raise msgspec.DecodeError("the state has another form than those of this program")
+    return stored[1:]
 
 
 def forget_moves(state: LicenseState, mover: Device) -> None:

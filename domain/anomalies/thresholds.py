@@ -160,8 +160,6 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     clone_restless_factor: Count = 3
     """... in an office with several lines for example: it takes so many times more."""
 
-    hammer_slot_seconds: Minutes = 600
-    """Requests are counted over so long."""
     hammer_floor: Count = 10
     """Requests in a slot that are no hammering: one a minute, as a long job may send."""
     hammer_times_peak: More = 2.5

@@ -101,7 +101,7 @@ def test_no_threshold_takes_what_is_beyond_all_reason(file: Path, name: str) -> 
 @pytest.mark.parametrize(
     "name",
     [each.name for each in known() if each.name.endswith("_half_life_seconds")]
-    + ["hammer_slot_seconds", "guessing_keys", "sharing_returns", "travel_incidents", "rotation_strangers"],
+    + ["hammer_burst", "guessing_keys", "sharing_returns", "travel_incidents", "rotation_strangers"],
 )
 def test_what_is_divided_by_or_measured_against_is_not_zero(file: Path, name: str) -> None:
     assert name in refusal(file, f"{name} = 0")

@@ -281,11 +281,12 @@ def test_a_program_that_starts_again_and_again_for_a_quarter_of_an_hour() -> Non
     quiet(history)
 
 
-def test_refused_ci_machines_where_there_are_too_many() -> None:
+@pytest.mark.parametrize("told", ["macOS 15", None], ids=["told", "not told"])
+def test_refused_ci_machines_where_there_are_too_many(told: str | None) -> None:
     history = History(max_devices=5)
     for job in range(200):
         history.activates(job * 2 * HOUR, f"job-{job}", f"cloud-{job}", os="macOS 15")
-        history.gives_back(job * 2 * HOUR + 20 * MINUTE, f"job-{job}", os="macOS 15")
+        history.gives_back(job * 2 * HOUR + 20 * MINUTE, f"job-{job}", os=told)
         if job > 20:
             history.is_refused(
                 job * 2 * HOUR + MINUTE, f"late-{job}", f"other-{job}", "DEVICE_LIMIT_EXCEEDED", os="macOS 15"
