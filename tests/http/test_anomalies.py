@@ -217,7 +217,7 @@ async def test_the_risk_score_gives_its_reasons(hammered: Hammered, analyst: Ana
     assert factor == {
         "name": "hammering",
         "points": 50.0,
-        "explanation": "a device sends far more requests than it ever did",
+        "explanation": "A device sent 300 requests within 10 minutes, while it is new and has no habits yet.",
         "anomaly_id": detected["anomaly_id"],
         "evidence": detected["evidence"],
     }
