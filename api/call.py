@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -52,7 +52,14 @@ class Call:
     raw_body: dict[str, Any] | None = None
     body: Any = None
     query: Any = None
-    command_id: UUID = field(default_factory=uuid4)
+    _command_id: UUID | None = None
+
+    @property
+    def command_id(self) -> UUID:
+        """What marks all events that this request leads to, however often it has to be decided."""
+        if self._command_id is None:
+            self._command_id = uuid4()
+        return self._command_id
 
     @property
     def origin(self) -> Origin:
@@ -118,7 +125,7 @@ class Call:
         key = self.idempotency_key()
         if key is None:
             return None, None
-        resource = sorted(self.request.match_info.items())
+        resource = sorted(self.request.match_info.items()) if self.endpoint.has_parameters else []
         scope = repr((self.credential.actor, self.endpoint.method, self.endpoint.path, resource)).encode()
         vault = self.services.vault
         keep = Idempotency(

@@ -7,12 +7,14 @@ broken waiting for ever, and waits for ever for a client that does not read. Her
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
+
+from api.reply import Reply
 
 KEEPALIVE_SECONDS = 30.0
 """How long a connection may be idle, and how long a request's headers may take from then on."""
@@ -23,7 +25,13 @@ WRITE_SECONDS = 30.0
 _BEGINNING = 64
 """Bytes that tell the dialect of a request which can't be parsed."""
 
-AnswerUnreadable = Callable[[bytes], web.Response]
+Shortcuts = Mapping[tuple[str, str], Callable[[web.Request], Awaitable[Any]]]
+"""Handlers by method and path."""
+
+SHORTCUTS: web.AppKey[Shortcuts] = web.AppKey("shortcuts")
+"""Under this name an application has them."""
+
+AnswerUnreadable = Callable[[bytes], Reply]
 """Of the beginning of what can't be parsed: the answer."""
 
 
@@ -62,7 +70,7 @@ class Connection(web.RequestHandler):
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> web.StreamResponse:
+    ) -> Any:
         """Answer what can't be parsed. Nothing of it is logged: there may be secrets in it."""
         del request, status, exc, message
         response = self._answer_unreadable(self._beginning)
@@ -70,12 +78,26 @@ class Connection(web.RequestHandler):
         return response
 
     def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        self, request: web.BaseRequest, resp: Any, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[Any, bool]]:
         """Send an answer. One that aiohttp made before our middleware was reached (417) is put into our shape."""
         if isinstance(resp, web.HTTPException):
             resp = self._answer_unreadable(f"{request.method} {request.path}".encode(errors="replace"))
+        if isinstance(resp, Reply):
+            if not self._upgraded and request.method != "HEAD":
+                return self._send(request, resp)
+            resp = resp.as_response()
         return super().finish_response(request, resp, start_time)
+
+    async def _send(self, request: web.BaseRequest, reply: Reply) -> tuple[Any, bool]:
+        """Send an answer in one piece; tell whether the client was gone before."""
+        request._finish()  # noqa: SLF001 - as aiohttp does before it sends
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return reply, True
+        transport.write(reply.encoded(request))
+        await self._drain_helper()
+        return reply, False
 
     def log_exception(self, *args: Any, **details: Any) -> None:
         """Log what is unexpected; a broken body is not, and was answered."""
@@ -110,15 +132,30 @@ class Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
-    """aiohttp's server, with our connections."""
+    """aiohttp's server, with our connections, and a short way to the routes that have no parameters."""
 
-    def __init__(self, plain: web.Server, options: dict[str, Any]) -> None:
+    def __init__(self, plain: web.Server, shortcuts: Shortcuts, options: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
-        super().__init__(plain.request_handler, request_factory=plain.request_factory, loop=loop)
+        super().__init__(_shorter(plain.request_handler, shortcuts), request_factory=plain.request_factory, loop=loop)
         self._connect = partial(Connection, self, loop=loop, **options)
 
     def __call__(self) -> web.RequestHandler:
         return self._connect()
+
+
+def _shorter(usual: Callable[[Any], Awaitable[Any]], shortcuts: Shortcuts) -> Callable[[Any], Awaitable[Any]]:
+    """Return the handler of all requests, which spares those with a shortcut aiohttp's search for their route.
+
+    That search, and what is made of its result, cost a sixth of an otherwise empty handler (measured).
+    """
+
+    def handle(request: web.Request) -> Awaitable[Any]:
+        shortcut = shortcuts.get((request.method, request.raw_path))
+        if shortcut is None or "Expect" in request.headers:
+            return usual(request)
+        return shortcut(request)
+
+    return handle
 
 
 class Runner(web.AppRunner):
@@ -143,4 +180,4 @@ class Runner(web.AppRunner):
         }
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self._options)
+        return _Server(await super()._make_server(), self.app.get(SHORTCUTS, {}), self._options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -52,6 +53,8 @@ class Credential:
     per_hour: int | None = None
 
 
+MAX_KEYS = 10_000
+
 ANONYMOUS = Credential("anonymous")
 
 
@@ -69,14 +72,17 @@ def check_headers(request: web.Request) -> None:
         raise Invalid(**{"Transfer-Encoding": "must be chunked or none"})
     if headers.get("Content-Encoding", "identity").lower() not in _CODINGS:
         raise Invalid(**{"Content-Encoding": "must be gzip, deflate or none"})
+    if len(headers) == len({name.lower() for name in headers}):
+        # No header came twice, which saves the search for each of those that must not.
+        return
     for name in SINGLE_HEADERS:
         if name in headers and len(headers.getall(name)) > 1:
             raise Invalid(**{name: "must not be sent twice"})
 
 
-async def identify(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
+def identify(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Awaitable[Credential]:
     """Return who is calling. Raises Unauthorized, InvalidToken, EndpointNotAllowed, or the second dialect's 401."""
-    return await _CHECKS[endpoint.auth](request, endpoint, services, now)
+    return _CHECKS[endpoint.auth](request, endpoint, services, now)
 
 
 async def _nobody(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
@@ -97,6 +103,12 @@ async def _by_api_key(request: web.Request, endpoint: Endpoint, services: Servic
         raise Unauthorized("The API key is not valid")
     if not api_key.covers(view.allowed_endpoints, endpoint.path):
         raise EndpointNotAllowed
+    return _of_api_key(view)
+
+
+@lru_cache(MAX_KEYS)
+def _of_api_key(view: ApiKeyView) -> Credential:
+    """Return the credential that a key is, made once for each reading of it."""
     return Credential(
         f"api-key:{view.key_id}",
         api_key=view,

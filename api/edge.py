@@ -7,7 +7,8 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from uuid import uuid4
+from os import urandom
+from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Middleware
@@ -16,6 +17,7 @@ from api.connections import AnswerUnreadable
 from api.endpoint import Dialect
 from api.errors import Unexpected, refuse
 from api.rate_limits import UNLIMITED_COUNT
+from api.reply import Reply
 from api.responses import RATE_LIMIT_HEADERS, REQUEST_ID, respond
 from api.services import Services
 from domain.errors import Invalid, MethodNotAllowed, NotFound, PayloadTooLarge, Refusal
@@ -23,6 +25,8 @@ from infra.logs import access_logger
 
 log = logging.getLogger(__name__)
 
+UNKNOWN = "unknown"
+"""The route of what no route is for."""
 LICENSES_API = "/licenses-api/"
 SERVER = "lizenzserver"
 """What the Server header says: versions of libraries are nobody's business."""
@@ -37,45 +41,61 @@ _CORS_HEADERS = {
 }
 _EXPOSED = "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, Retry-After, Idempotency-Replayed"
 
+_UNLIMITED = dict.fromkeys(RATE_LIMIT_HEADERS, str(UNLIMITED_COUNT))
+
 _VERSIONS = frozenset({HttpVersion10, HttpVersion11})
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[Any]]
+"""Gives a Reply, or aiohttp's response."""
 
 
-def edge(services: Services) -> Middleware:
-    """Make the one middleware of a service."""
+Through = Callable[[web.Request, Handler, str], Awaitable[Any]]
+"""Leads a request to its handler, and the answer back; the text is the route's pattern."""
+
+
+def edge(services: Services) -> Through:
+    """Make what every request of a service goes through."""
     origins = frozenset(services.settings.cors_origins)
     access = access_logger()
     metrics = services.metrics
 
-    @web.middleware
-    async def through(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def through(request: web.Request, handler: Handler, route: str) -> Any:
         started = time.perf_counter()
         given = request.headers.get("X-Request-ID")
-        request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
+        request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else urandom(16).hex()
         request[REQUEST_ID] = request_id
         origin = request.headers.get("Origin")
         if origin in origins and request.method == "OPTIONS":
-            response: web.StreamResponse = web.Response(status=204, headers=_CORS_HEADERS)
+            response: web.StreamResponse | Reply = web.Response(status=204, headers=_CORS_HEADERS)
         else:
             response = await _handled(request, handler, request_id)
-        response.headers["X-Request-ID"] = request_id
-        response.headers["Server"] = SERVER
-        for name in RATE_LIMIT_HEADERS:
-            response.headers.setdefault(name, str(UNLIMITED_COUNT))
+        headers = response.headers
+        headers["X-Request-ID"] = request_id
+        headers["Server"] = SERVER
+        if RATE_LIMIT_HEADERS[0] not in headers:
+            headers.update(_UNLIMITED)
         if origin in origins:
-            response.headers["Access-Control-Allow-Origin"] = origin or ""
-            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+            headers["Access-Control-Allow-Origin"] = origin or ""
+            headers["Access-Control-Expose-Headers"] = _EXPOSED
         if origins:
-            response.headers["Vary"] = "Origin"
+            headers["Vary"] = "Origin"
         seconds = time.perf_counter() - started
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource else "unknown"
-        metrics.request(request.method if route != "unknown" else "ANY", route, response.status, seconds)
+        metrics.request(request.method if route != UNKNOWN else "ANY", route, response.status, seconds)
         access(request.method, route, response.status, seconds * 1000, request_id)
         return response
 
     return through
+
+
+def middleware(through: Through) -> Middleware:
+    """Make the one middleware of a service's application."""
+
+    @web.middleware
+    def around(request: web.Request, handler: Handler) -> Awaitable[Any]:
+        resource = request.match_info.route.resource
+        return through(request, handler, resource.canonical if resource else UNKNOWN)
+
+    return around
 
 
 def answer_unreadable(services: Services) -> AnswerUnreadable:
@@ -83,8 +103,8 @@ def answer_unreadable(services: Services) -> AnswerUnreadable:
     access = access_logger()
     metrics = services.metrics
 
-    def unreadable(beginning: bytes) -> web.Response:
-        request_id = uuid4().hex
+    def unreadable(beginning: bytes) -> Reply:
+        request_id = urandom(16).hex()
         dialect = Dialect.LICENSES_API if b" /licenses-api/" in beginning else Dialect.SERVICES
         response = respond(
             refuse(dialect, None, Invalid(request="is not valid HTTP, or its headers are too long"), request_id)
@@ -98,13 +118,14 @@ def answer_unreadable(services: Services) -> AnswerUnreadable:
     return unreadable
 
 
-async def _handled(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+async def _handled(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse | Reply:
     dialect = Dialect.LICENSES_API if request.path.startswith(LICENSES_API) else Dialect.SERVICES
     refusal: Refusal
     if request.version not in _VERSIONS:
         return respond(refuse(dialect, None, Invalid(request="must be HTTP/1.1"), request_id))
     try:
-        return await handler(request)
+        response: web.StreamResponse | Reply = await handler(request)
+        return response  # noqa: TRY300 - its type is said here
     except web.HTTPMethodNotAllowed as error:
         refusal = MethodNotAllowed(tuple(sorted(error.allowed_methods)))
     except web.HTTPRequestEntityTooLarge:

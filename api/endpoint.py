@@ -68,3 +68,8 @@ class Endpoint:
     """The handler itself has the log's changes checked, together with its usage row."""
     counts_requests: bool = True
     """The pipeline counts requests by credential, else by address; False: the handler counts, by the body's token."""
+
+    @property
+    def has_parameters(self) -> bool:
+        """Tell whether its path has parameters in it."""
+        return "{" in self.path

@@ -17,6 +17,7 @@ from api.credentials import Credential, check_headers, identify
 from api.endpoint import Auth, Endpoint
 from api.errors import refuse
 from api.rate_limits import UNLIMITED
+from api.reply import Reply
 from api.responses import REQUEST_ID, Answer, respond
 from api.services import Services
 from domain.errors import Invalid, PayloadTooLarge, Refusal, ServiceUnavailable
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 BODY_SECONDS = 30.0
 """How long a body may take to arrive."""
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[Reply]]
 
 _BY_ADDRESS = frozenset({Auth.NONE, Auth.CLIENT_TOKEN, Auth.EITHER_TOKEN})
 
@@ -34,7 +35,7 @@ _BY_ADDRESS = frozenset({Auth.NONE, Auth.CLIENT_TOKEN, Auth.EITHER_TOKEN})
 def handler_of(endpoint: Endpoint, services: Services) -> Handler:
     """Make the aiohttp handler of an endpoint."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request) -> Reply:
         call = Call(
             request=request,
             endpoint=endpoint,
@@ -108,7 +109,10 @@ async def _read(request: web.Request, limit: int) -> bytes:
         raise PayloadTooLarge(limit_bytes=limit)
     try:
         if request.content.is_eof():  # It came together with the headers, as most do.
-            return await _read_up_to(request.content, limit)
+            raw = request.content.read_nowait(limit + 1)
+            if len(raw) > limit:
+                raise PayloadTooLarge(limit_bytes=limit)
+            return raw
         async with asyncio.timeout(BODY_SECONDS):
             return await _read_up_to(request.content, limit)
     except TimeoutError:

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from api.rate_limits import UNLIMITED, Quota
+from api.reply import Reply
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """Under this name aiohttp's request keeps its id."""
@@ -35,8 +36,8 @@ def answer(status: int, value: Any, headers: dict[str, str] | None = None) -> An
     return Answer(status, _encode(value), headers or {})
 
 
-def respond(answer: Answer, quota: Quota = UNLIMITED) -> web.Response:
-    """Turn an answer into aiohttp's response."""
+def respond(answer: Answer, quota: Quota = UNLIMITED) -> Reply:
+    """Give an answer the headers that all have."""
     headers = {
         "Content-Type": JSON_TYPE,
         "Cache-Control": "no-store",
@@ -44,4 +45,4 @@ def respond(answer: Answer, quota: Quota = UNLIMITED) -> web.Response:
         "X-RateLimit-Remaining": str(quota.remaining),
         **answer.headers,
     }
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
+    return Reply(answer.status, answer.body, headers)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from api import documents
-from api.edge import edge
+from api.connections import SHORTCUTS
+from api.edge import Through, edge, middleware
 from api.endpoint import Endpoint
-from api.pipeline import handler_of
+from api.pipeline import Handler, handler_of
+from api.reply import Reply, route
 from api.routes import (
     activate,
     admin_anomalies,
@@ -94,13 +96,23 @@ def all_in_one() -> Service:
 
 def application(service: Service, services: Services, version: str) -> web.Application:
     """Make the aiohttp application of a service."""
-    app = web.Application(middlewares=[edge(services)], client_max_size=MAX_BODY)
-    app.add_routes(_endpoint_routes(service.endpoints, services))
+    through = edge(services)
+    app = web.Application(middlewares=[middleware(through)], client_max_size=MAX_BODY)
+    handlers = {endpoint: handler_of(endpoint, services) for endpoint in service.endpoints}
+    app.add_routes([route(endpoint.method, endpoint.path, handler) for endpoint, handler in handlers.items()])
+    app[SHORTCUTS] = {
+        (endpoint.method, endpoint.path): _shortcut(through, handler, endpoint.path)
+        for endpoint, handler in handlers.items()
+        if not endpoint.has_parameters
+    }
     app.add_routes(health.routes(services))
     described = documents.describe(service.title, service.description, service.endpoints, version)
     app.add_routes(documents.routes(described))
     return app
 
 
-def _endpoint_routes(endpoints: Sequence[Endpoint], services: Services) -> list[web.RouteDef]:
-    return [web.RouteDef(endpoint.method, endpoint.path, handler_of(endpoint, services), {}) for endpoint in endpoints]
+def _shortcut(through: Through, handler: Handler, path: str) -> Callable[[web.Request], Awaitable[Reply]]:
+    def lead(request: web.Request) -> Awaitable[Reply]:
+        return through(request, handler, path)
+
+    return lead

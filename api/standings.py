@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -34,14 +35,14 @@ def products_named(call: Call, requested: str | None) -> tuple[str, ...]:
     return tuple(product for product in (requested, bound) if product is not None)
 
 
-async def read_by_key(call: Call, key_digest: bytes, hardware_id: str) -> tuple[Key, Standing | None]:
+def read_by_key(call: Call, key_digest: bytes, hardware_id: str) -> Awaitable[tuple[Key, Standing | None]]:
     """Return the standing of a device with a licence key, from memory where that is safe."""
-    return await _read(call, standings.by_key, key_digest, hardware_id)
+    return _read(call, standings.by_key, key_digest, hardware_id)
 
 
-async def read_by_id(call: Call, license_id: UUID, hardware_id: str) -> tuple[Key, Standing | None]:
+def read_by_id(call: Call, license_id: UUID, hardware_id: str) -> Awaitable[tuple[Key, Standing | None]]:
     """Return the standing of a device with a licence id, from memory where that is safe."""
-    return await _read(call, standings.by_id, license_id, hardware_id)
+    return _read(call, standings.by_id, license_id, hardware_id)
 
 
 async def _read(call: Call, query: Any, license: bytes | UUID, hardware_id: str) -> tuple[Key, Standing | None]:

@@ -222,11 +222,12 @@ class UsageLog:
 
     def _stale(self, entries: Sequence[tuple[Checks, bytes]]) -> frozenset[int]:
         changed = self._watch.changed_since
-        return frozenset(
-            index
-            for index, (checks, _) in enumerate(entries)
-            if any(changed(aggregate_id, position) for aggregate_id, position in checks)
-        )
+        stale = set()
+        for index, (checks, _) in enumerate(entries):
+            for aggregate_id, position in checks:
+                if changed(aggregate_id, position):
+                    stale.add(index)
+        return frozenset(stale)
 
     async def _store(self, connection: UsageConnection, learn: Callable[[list[Change]], list[bytes]]) -> None:
         self._number += 1

@@ -10,6 +10,7 @@ import psycopg
 from aiohttp import web
 from psycopg_pool import PoolTimeout, TooManyRequests
 
+from api.reply import Reply, route
 from api.responses import answer, respond
 from api.services import Services
 from infra.migrations import migrations
@@ -119,10 +120,10 @@ def _dead_letters(fan_out: FanOut) -> Probe:
 def routes(services: Services) -> list[web.RouteDef]:
     """Make the routes that every service has."""
 
-    async def live(_: web.Request) -> web.Response:
+    async def live(_: web.Request) -> Reply:
         return respond(answer(200, {"status": "ok"}))
 
-    async def ready(_: web.Request) -> web.Response:
+    async def ready(_: web.Request) -> Reply:
         probes = await readiness(services)
         serves = all(probe.ok for probe in probes.values() if probe.vital)
         status = "ok" if all(probe.ok for probe in probes.values()) else "degraded" if serves else "unavailable"
@@ -138,7 +139,7 @@ def routes(services: Services) -> list[web.RouteDef]:
         return web.Response(body=services.metrics.render(), headers=headers)
 
     return [
-        web.RouteDef("GET", "/health/live", live, {}),
-        web.RouteDef("GET", "/health/ready", ready, {}),
+        route("GET", "/health/live", live),
+        route("GET", "/health/ready", ready),
         web.RouteDef("GET", "/metrics", metrics, {}),
     ]

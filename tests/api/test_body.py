@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 from multidict import MultiDict
 from yarl import URL
 
+from api import body
 from api.body import MAX_DEPTH, check_text, decode_object, decode_query, to_struct
 from api.schemas.common import (
     BLANK,
@@ -397,3 +399,29 @@ def test_texts_that_cannot_be_stored_are_refused(text: str) -> None:
     assert check_text("é", "hardware_id") == "é"
     with pytest.raises(Invalid):
         check_text(text, "hardware_id")
+
+
+PLAIN = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "é", "a:b", "\\u0061"]),
+        st.sampled_from(
+            ['"x"', '"x:y"', '""', "null", "1", "true", "[]", '{"a":"b"}', '"\\n"', '"é"', '"\\u0000"', ""]
+        ),
+    ),
+    max_size=3,
+).map(lambda members: "{" + ",".join(f'"{name}":{value}' for name, value in members) + "}")
+"""Objects as most bodies are, nearly."""
+
+
+@given(PLAIN)
+def test_the_quick_reading_of_plain_bodies_changes_no_answer(text: str) -> None:
+    def said(read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except Invalid as refusal:
+            return refusal.details
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(body, "_plain_object", lambda _: None)
+        slowly = said(lambda: decode_object(text.encode(), JSON))
+    assert said(lambda: decode_object(text.encode(), JSON)) == slowly

@@ -13,6 +13,8 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from api import fan_out
+from api.connections import Runner
+from api.edge import answer_unreadable
 from api.server import SERVICES, Service, application
 from api.services import Services
 from tests.support.client import Client, Reply, eventually
@@ -137,7 +139,7 @@ async def test_what_keeps_the_relay_from_its_work_is_told(client: Client, servic
 
 @pytest.mark.parametrize("which", SERVICES, ids=lambda service: str(service.name))
 async def test_every_service_has_them(client: Client, services: Services, which: Service) -> None:
-    runner = web.AppRunner(application(which, services, "test"), access_log=None)
+    runner = Runner(application(which, services, "test"), answer_unreadable(services))
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -1,0 +1,51 @@
+"""Answers in one piece, byte for byte."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
+
+from api.reply import Reply
+
+
+def sent(reply: Reply, version: HttpVersion = HttpVersion11, *, keep_alive: bool = True) -> tuple[str, dict[str, str]]:
+    request: Any = SimpleNamespace(version=version, keep_alive=keep_alive)
+    head, separator, body = reply.encoded(request).partition(b"\r\n\r\n")
+    assert separator
+    assert body == reply.body
+    status, *lines = head.decode().split("\r\n")
+    return status, dict(line.split(": ", 1) for line in lines)
+
+
+def test_says_its_status_length_and_date() -> None:
+    status, headers = sent(Reply(404, b'{"a": 1}', {"Content-Type": "application/json"}))
+    assert status == "HTTP/1.1 404 Not Found"
+    assert (headers["Content-Type"], headers["Content-Length"]) == ("application/json", "8")
+    assert headers["Date"].endswith(" GMT")
+    assert "Connection" not in headers
+
+
+@pytest.mark.parametrize(
+    "version, keep_alive, said",
+    [(HttpVersion11, False, "close"), (HttpVersion10, True, "keep-alive"), (HttpVersion10, False, "close")],
+)
+def test_says_what_becomes_of_the_connection(version: HttpVersion, *, keep_alive: bool, said: str) -> None:
+    reply = Reply(200, b"{}", {})
+    assert sent(reply, version, keep_alive=keep_alive)[1]["Connection"] == said
+    assert reply.keep_alive is keep_alive
+
+
+def test_closes_the_connection_where_it_must() -> None:
+    reply = Reply(400, b"{}", {})
+    reply.force_close()
+    assert sent(reply)[1]["Connection"] == "close"
+    assert reply.keep_alive is False
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb"])
+def test_no_header_breaks_out(value: str) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        sent(Reply(200, b"{}", {"X-Request-ID": value}))
