@@ -22,7 +22,7 @@ secrets: ## Make the secrets that compose.yaml reads, in the folder secrets/; ne
 
 test: lint pytest ## Lint, check types and imports, run all tests
 
-bench: install-bench ## Measure beside baselines, as ARGS say; see bench/README.md
+bench: install-bench tools ## Measure beside baselines, as ARGS say; see bench/README.md
 	@$(BIN)/python -m bench $(ARGS)
 
 lint: rules layout types imports dependencies ## All checks that run nothing: ruff, mypy, import-linter, deptry

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from bench import plot, report
@@ -77,9 +78,14 @@ def _measured(names: list[str], sizes: Sizes) -> tuple[list[Result], bool]:
             lab.say(f"== {name}: {MEASURES[name].about}")
             try:
                 results.append(MEASURES[name].run(lab))
-            except (WrongAnswers, ServerFailed) as error:
+            except (WrongAnswers, ServerFailed, MissingTool) as error:
                 print(f"{name} could not be measured: {error}", file=sys.stderr)
                 failed = True
+            except Exception:  # noqa: BLE001 - the figures of an hour are not lost for one that went wrong
+                print(f"{name} could not be measured:\n{traceback.format_exc()}", file=sys.stderr)
+                failed = True
+            # What is served by then is stopped, also where a measure has failed.
+            lab.tidy()
     return results, failed
 
 

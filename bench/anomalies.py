@@ -70,12 +70,35 @@ def main() -> None:
         history = rows_of(database, folder, lines)
         history.put(database)
         print(f"{len(lines):,} rows made and stored in {time.monotonic() - began:.0f} s")
-        asyncio.run(catch_up(database, folder, len(lines)))
-        asyncio.run(live(database, folder, history.uses, history.use_lines))
+        _print_catch_up(asyncio.run(catch_up(database, folder, len(lines))))
+        _print_live(asyncio.run(live(database, folder, history.uses, history.use_lines)))
     print(f"load after: {os.getloadavg()[0]:.1f}")
 
 
-async def catch_up(database: Database, folder: Path, rows: int) -> None:
+class CatchUp(NamedTuple):
+    """What the worker did over a stored history: rows a second, shares of a core, bytes of its states."""
+
+    rows_a_second: float
+    cores: float
+    seconds_to_begin: float
+    states: int
+    mean_bytes: int
+    most_bytes: int
+    anomalies: int
+
+
+class Live(NamedTuple):
+    """How the worker kept up with rows as they came: seconds behind, beyond the wait for late ones."""
+
+    rows_a_second: float
+    lag_median: float
+    lag_p95: float
+    lag_most: float
+    cores: float
+    wal_mb_a_second: float
+
+
+async def catch_up(database: Database, folder: Path, rows: int) -> CatchUp:
     """How long the worker takes for the stored history."""
     with WorkerProcess(database, "anomaly", folder) as worker:
         await _until(lambda: _passed(database) > 0)
@@ -85,19 +108,29 @@ async def catch_up(database: Database, folder: Path, rows: int) -> None:
         worker.stop()
     seconds, cpu = last.at - first.at, last.cpu - first.cpu
     per_second = (rows - passed) / seconds
-    print(
-        f"catch-up: {per_second:,.0f} rows a second, {cpu / seconds:.0%} of a core, {first.cpu:.1f} s CPU to begin with"
-    )
     with database.connect() as connection:
         (row,) = connection.execute(
             "SELECT count(*) AS count, avg(octet_length(state))::int AS mean, max(octet_length(state)) AS most"
             " FROM license_behaviour"
         ).fetchall()
         (found,) = connection.execute("SELECT count(*) AS count FROM anomalies").fetchall()
-    print(f"states: {row['count']} of {row['mean']:,} bytes, at most {row['most']:,}; {found['count']} anomalies")
+    return CatchUp(
+        per_second, cpu / seconds, first.cpu, row["count"], row["mean"] or 0, row["most"] or 0, found["count"]
+    )
 
 
-async def live(database: Database, folder: Path, uses: list[bytes], use_lines: list[Line]) -> None:
+def _print_catch_up(found: CatchUp) -> None:
+    print(
+        f"catch-up: {found.rows_a_second:,.0f} rows a second, {found.cores:.0%} of a core,"
+        f" {found.seconds_to_begin:.1f} s CPU to begin with"
+    )
+    print(
+        f"states: {found.states} of {found.mean_bytes:,} bytes, at most {found.most_bytes:,};"
+        f" {found.anomalies} anomalies"
+    )
+
+
+async def live(database: Database, folder: Path, uses: list[bytes], use_lines: list[Line]) -> Live:
     """How far behind the worker is while rows come, beyond the time for which it waits for late ones."""
     with database.connect_owner() as owner:
         owner.execute("SET search_path = lizenzserver")
@@ -123,11 +156,21 @@ async def live(database: Database, folder: Path, uses: list[bytes], use_lines: l
         worker.stop()
     seconds = last.at - first.at
     cuts = quantiles(lags, n=20)
+    return Live(
+        rows_a_second=rows / (WARM_UP_SECONDS + SECONDS),
+        lag_median=cuts[9],
+        lag_p95=cuts[18],
+        lag_most=max(lags),
+        cores=(last.cpu - first.cpu) / seconds,
+        wal_mb_a_second=(last.wal - first.wal) / seconds / 1e6,
+    )
+
+
+def _print_live(found: Live) -> None:
     print(
-        f"live: {rows / (WARM_UP_SECONDS + SECONDS):,.0f} rows a second; behind by {cuts[9]:.1f} s (median),"
-        f" {cuts[18]:.1f} s (p95), {max(lags):.1f} s (max) beyond the {SETTLE_SECONDS:.0f} s;"
-        f" {(last.cpu - first.cpu) / seconds:.0%} of a core;"
-        f" {(last.wal - first.wal) / seconds / 1e6:.1f} MB of WAL a second"
+        f"live: {found.rows_a_second:,.0f} rows a second; behind by {found.lag_median:.1f} s (median),"
+        f" {found.lag_p95:.1f} s (p95), {found.lag_most:.1f} s (max) beyond the {SETTLE_SECONDS:.0f} s;"
+        f" {found.cores:.0%} of a core; {found.wal_mb_a_second:.1f} MB of WAL a second"
     )
 
 

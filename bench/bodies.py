@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from bench.fill import hardware_id, license_id, license_key
@@ -12,6 +13,7 @@ from bench.load import Requests, raw_request, write_requests
 
 VALIDATE = "/api/v1/license/validate"
 ACTIVATE = "/api/v1/license/activate"
+DEACTIVATE = "/api/v1/license/deactivate"
 HEARTBEAT = "/api/v1/license/heartbeat"
 TOKEN = "/api/v1/auth/token"  # noqa: S105 - a path
 
@@ -39,9 +41,14 @@ def pool(lab: Lab, name: str, path: str, asked: Iterable[tuple[dict[str, str], d
     return Requests(write_requests(lab.folder / f"{name}.requests", raw))
 
 
-def any_validation(lab: Lab, licences: int) -> Requests:
-    """Return validations of random licences, each for its own device."""
-    return Requests(_numbered(lab, "any-validation", VALIDATE), "random", licences)
+def any_validation(lab: Lab, licences: int, hot: int = 0) -> Requests:
+    """Return validations of random licences, each for its own device; nine of ten of the `hot` first, if any."""
+    return Requests(_numbered(lab, "any-validation", VALIDATE), "random", licences, hot=hot)
+
+
+def come_and_go(lab: Lab, numbers: range) -> Requests:
+    """Return activations of some licences for new devices, each followed by the deactivation; for one connection."""
+    return Requests(_numbered(lab, "come-and-go", ACTIVATE, DEACTIVATE), "pair", len(numbers), lowest=numbers[0])
 
 
 def new_activation(lab: Lab, licences: int) -> Requests:
@@ -49,6 +56,8 @@ def new_activation(lab: Lab, licences: int) -> Requests:
     return Requests(_numbered(lab, "new-activation", ACTIVATE), "new", licences)
 
 
-def _numbered(lab: Lab, name: str, path: str) -> Any:
-    body = json.dumps({"license_key": f"LIC-{_NUMBER}", "hardware_id": f"pc-{_NUMBER}", "app_version": "4.2.0"})
-    return write_requests(lab.folder / f"{name}.request", [raw_request("POST", path, key_header(lab), body)])
+def _numbered(lab: Lab, name: str, *paths: str) -> Path:
+    device = {"license_key": f"LIC-{_NUMBER}", "hardware_id": f"pc-{_NUMBER}"}
+    more = {path: {} if path == DEACTIVATE else {"app_version": "4.2.0"} for path in paths}
+    raw = [raw_request("POST", path, key_header(lab), json.dumps(device | more[path])) for path in paths]
+    return write_requests(lab.folder / f"{name}.request", raw)

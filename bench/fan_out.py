@@ -15,6 +15,7 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
+from bench.baselines import read_log
 from commands.event_mapper import decoder
 from commands.recorder import EVENTS_LOCK
 from infra.postgres import Database
@@ -29,7 +30,7 @@ from tests.support.client import eventually
 from tests.support.cluster import Cluster
 from tests.support.event_log import START, append, lives_of_licenses
 from tests.support.orders import PlainEmails, activate, issue, running_writer, submitted
-from tests.support.rabbit import Rabbit
+from tests.support.rabbit import Rabbit, VirtualHost
 from tests.support.usage import Use, store
 from tests.support.workers import WorkerProcess, are_at_the_end, identify
 from workers.broker import Broker
@@ -97,18 +98,28 @@ def _print_latency(database: Database, answered: dict[str, float], seen: list[tu
 async def relay(database: Database, folder: Path, stack: ExitStack, rows: int) -> None:
     """How long one relay takes for so many usage rows, into two quorum queues."""
     host = stack.enter_context(Rabbit()).new_host()
+    store_usage(database, rows)
+    print(f"relay: {await relay_rate(database, folder, host, rows):,.0f} messages a second")
+
+
+async def relay_rate(database: Database, folder: Path, host: VirtualHost, rows: int) -> float:
+    """Return how many of the stored usage rows one relay publishes a second, into two quorum queues of a new host."""
     await (await Broker.connect(host.url, "bench")).close()
     for queue in ("one", "two"):
         host.new_queue(queue)
-    _usage(database, rows)
-    with WorkerProcess(database, "relay", folder, host.url):
-        await _timed("relay", rows, lambda: _position(database, "relay") > 0, lambda: are_at_the_end(database, "relay"))
+    with WorkerProcess(database, "relay", folder, host.url) as worker:
+        await _until(lambda: _position(database, "relay") > 0)
+        began, passed = time.monotonic(), _position(database, "relay")
+        await _until(lambda: are_at_the_end(database, "relay"))
+        took = time.monotonic() - began
+        worker.stop()
+    return (rows - passed) / took
 
 
 async def catch_up(database: Database, folder: Path, stack: ExitStack, rows: int) -> None:
     """How long each projection takes for so many rows of its logs."""
     del folder, stack
-    _usage(database, rows)
+    store_usage(database, rows)
     append(database, lives_of_licenses(rows))
     for projection in ASYNCHRONOUS:
         with database.connect_worker("bench") as connection:
@@ -121,30 +132,31 @@ async def rebuild(database: Database, folder: Path, stack: ExitStack, rows: int)
     """How long rebuilding takes, against reading and decoding the same log."""
     del folder, stack
     append(database, lives_of_licenses(rows))
-    decode = decoder()
-    began = time.monotonic()
-    with database.connect() as connection:
-        read, position = reader(decode), 0
-        while events := read(connection, position, 5000):
-            position = events[-1][0]
-    base = time.monotonic() - began
+    base = read_log.seconds(database, "events")
     print(f"reading and decoding {rows:,} events: {base:.1f} s")
     for projection, lock in ((SEATS, None), (INLINE, EVENTS_LOCK)):
-        with (
-            database.connect_owner() as owner,
-            database.connect_worker("read-ahead") as ahead,
-            ReadAhead(ahead, decode) as read_events,
-        ):
-            began = time.monotonic()
-            making = Rebuild(owner, projection, decode, lock, read_events)
-            making.begin()
-            making.fold(lambda _: None)
-            making.swap()
-            took = time.monotonic() - began
+        took = rebuild_seconds(database, projection, lock)
         print(f"rebuild {projection.name}: {took:.1f} s, {took / base:.2f} times")
 
 
-def _usage(database: Database, rows: int) -> None:
+def rebuild_seconds(database: Database, projection: Projection, lock: int | None = None) -> float:
+    """Return how long it takes to make a projection anew and put it in its place. See Rebuild for `lock`."""
+    decode = decoder()
+    with (
+        database.connect_owner() as owner,
+        database.connect_worker("read-ahead") as ahead,
+        ReadAhead(ahead, decode) as read_events,
+    ):
+        began = time.monotonic()
+        making = Rebuild(owner, projection, decode, lock, read_events)
+        making.begin()
+        making.fold(lambda _: None)
+        making.swap()
+        return time.monotonic() - began
+
+
+def store_usage(database: Database, rows: int) -> None:
+    """Put so many rows into the usage log, of one day and 5,000 licences."""
     for first in range(0, rows, 50_000):
         numbers = range(first, min(rows, first + 50_000))
         store(database, [Use(START, UUID(int=n % 5000 + 1), f"pc-{n % 3}", "license.validated") for n in numbers])
@@ -154,13 +166,6 @@ def _position(database: Database, consumer: str) -> int:
     with database.connect() as connection:
         row = connection.execute("SELECT usage_position FROM consumers WHERE consumer = %s", (consumer,)).fetchone()
     return int(row["usage_position"] or 0) if row else 0
-
-
-async def _timed(name: str, rows: int, started: Callable[[], bool], ended: Callable[[], bool]) -> None:
-    await _until(started)
-    began = time.monotonic()
-    await _until(ended)
-    print(f"{name}: {rows / (time.monotonic() - began):,.0f} messages a second")
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -19,7 +19,7 @@ from psycopg.rows import DictRow
 from cli.core import Core, compose_core
 from commands.event_mapper import EventMapper
 from domain.api_key import DEFAULT_ENDPOINTS
-from domain.facts import ApiKeyCreated, Cause, DeviceActivated, Fact, LicenseIssued, Recorded
+from domain.facts import ApiKeyCreated, Cause, DeviceActivated, DeviceDeactivated, Fact, LicenseIssued, Recorded
 from domain.identifiers import license_key_digest
 from infra.api_secrets import digest
 from infra.postgres import SCHEMA, Database
@@ -60,6 +60,11 @@ def activation_id(number: int) -> UUID:
     return _id(b"seat", number)
 
 
+def edition_of(number: int) -> str:
+    """Return the edition of a licence: one in a thousand is another one, for lists with a filter."""
+    return "team" if number % 1000 == 0 else "pro"
+
+
 def _id(kind: bytes, number: int) -> UUID:
     return UUID(bytes=blake2b(number.to_bytes(8), digest_size=16, person=kind).digest(), version=4)
 
@@ -82,12 +87,31 @@ def fill(  # noqa: PLR0913 - how much of what, and where
         for first in range(0, count, CHUNK):
             filling.chunk(range(first, min(first + CHUNK, count)), seats)
             told(min(first + CHUNK, count))
-        connection.execute(
-            "SELECT setval(pg_get_serial_sequence('licensing_events', 'notification_id'), %s)", (filling.position,)
-        )
-        # The next automatic ones would come while something is measured.
-        connection.execute("VACUUM (ANALYZE)")
-        connection.execute("CHECKPOINT")
+        filling.end()
+
+
+def lengthen(settings: Settings, database: Database, numbers: range, events: int) -> None:
+    """Give licences that `fill` made so many events each: devices come and go. The views follow."""
+    core = compose_core(settings, database)
+    with closing(core.application), database.connect_owner() as connection:
+        connection.execute(f"SET search_path = {SCHEMA}")
+        filling = _Filling(core, connection, datetime.now(UTC))
+        filling.position = _last_position(connection)
+        for number in numbers:
+            (subject,) = connection.execute(
+                "SELECT subject_id FROM licenses WHERE license_id = %s", (license_id(number),)
+            ).fetchall()
+            life = filling.history(number, subject["subject_id"], events)
+            for first in range(0, len(life), CHUNK):
+                with connection.transaction():
+                    filling.write(life[first : first + CHUNK])
+        filling.end()
+
+
+def _last_position(connection: Connection[DictRow]) -> int:
+    row = connection.execute("SELECT coalesce(max(notification_id), 0) AS last FROM licensing_events").fetchone()
+    assert row is not None
+    return int(row["last"])
 
 
 def _api_key(api_key: str) -> ApiKeyCreated:
@@ -119,6 +143,30 @@ class _Filling:
                     copy.write_row((subject_id, self._vault.lookup_hash("customer", CUSTOMER.format(number)), wrapped))
             self.write([one for number in numbers for one in self._life(number, subjects[number][0], seats)])
 
+    def end(self) -> None:
+        """Leave the database as one that has been at rest."""
+        self._connection.execute(
+            "SELECT setval(pg_get_serial_sequence('licensing_events', 'notification_id'), %s)", (self.position,)
+        )
+        # The next automatic ones would come while something is measured.
+        self._connection.execute("VACUUM (ANALYZE)")
+        self._connection.execute("CHECKPOINT")
+
+    def history(self, number: int, subject_id: UUID, events: int) -> list[Recorded]:
+        """Return what follows on a licence's first two events, up to so many: ten devices in turn come and go."""
+        life: list[Recorded] = []
+        device = ""
+        for version in range(3, events + 1):
+            event_id = _id(b"past", number * 1_000_000 + version)
+            fact: Fact
+            if version % 2:
+                device = f"old-{version // 2 % 10}"
+                fact = DeviceActivated(hardware_id=device, app_version="4.2.0")
+            else:
+                fact = DeviceDeactivated(hardware_id=device, activation_id=life[-1].event_id)
+            life.append(self.event(license_id(number), version, fact, event_id=event_id, subject_id=subject_id))
+        return life
+
     def _life(self, number: int, subject_id: UUID, seats: int) -> Iterator[Recorded]:
         key = license_key(number)
         issued = LicenseIssued(
@@ -127,7 +175,7 @@ class _Filling:
             max_devices=seats,
             features=("draw", "export"),
             product="Planwerk",
-            edition="pro",
+            edition=edition_of(number),
             sealed={"customer_id": self._vault.seal(subject_id, CUSTOMER.format(number))},
         )
         yield self.event(license_id(number), 1, issued, event_id=_id(b"issue", number), subject_id=subject_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -31,17 +32,49 @@ WORK = ("-c", "from cli.main import main; main()", "work")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How long and how much is measured."""
+    """How long and how much is measured.
+
+    `many` licences stand for all that there could be; `growth` are numbers of licences, `histories` of one licence's
+    events; `cached` is how many verdicts are in memory, `log_rows` how many rows a log has that is read or published.
+    Without `workers`, what running workers cost is not measured.
+    """
 
     rounds: int
     seconds: int
     warm_up: int
     licences: int
     many: int
+    growth: tuple[int, ...]
+    histories: tuple[int, ...]
+    cached: int
+    log_rows: int
+    workers: bool
 
 
-FULL = Sizes(rounds=5, seconds=6, warm_up=2, licences=20_000, many=1_000_000)
-QUICK = Sizes(rounds=2, seconds=2, warm_up=1, licences=5_000, many=20_000)
+FULL = Sizes(
+    rounds=5,
+    seconds=6,
+    warm_up=2,
+    licences=20_000,
+    many=1_000_000,
+    growth=(1_000, 10_000, 100_000, 1_000_000),
+    histories=(10, 100, 1_000, 10_000),
+    cached=100_000,
+    log_rows=200_000,
+    workers=True,
+)
+QUICK = Sizes(
+    rounds=1,
+    seconds=1,
+    warm_up=1,
+    licences=5_000,
+    many=20_000,
+    growth=(5_000, 20_000),
+    histories=(10, 1_000),
+    cached=5_000,
+    log_rows=10_000,
+    workers=False,
+)
 
 
 class Lab:
@@ -60,7 +93,9 @@ class Lab:
         self._postgres = EmbeddedPostgres(self.folder / "database")
         self._filled: dict[tuple[int, int], str] = {}
         self._numbers = count(1)
+        self._made: list[Database] = []
         self.api_key = new_api_key()
+        self.admin_key = f"adm_{secrets.token_urlsafe(32)}"
 
     def __enter__(self) -> Self:
         self.say("starting PostgreSQL")
@@ -105,17 +140,31 @@ class Lab:
 
             fill(self.settings, database, licences, self.api_key, seats=seats, told=told)
             self._filled[wanted] = _name(database)
+            self._made.remove(database)
         return self._create(self._filled[wanted])
+
+    def copy(self, database: Database) -> Database:
+        """Make a database with all that another one holds, to which nobody may be connected."""
+        return self._create(_name(database))
+
+    def tidy(self) -> None:
+        """Drop all databases but those that others are copied from: of a million licences, each takes gigabytes."""
+        while self._made:
+            self.drop(self._made[-1])
 
     def drop(self, database: Database) -> None:
         """Drop a database, whoever is connected."""
+        self._made.remove(database)
         self._execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(_name(database))))
 
     def _create(self, template: str) -> Database:
         name = f"bench_{next(self._numbers)}"
-        self._execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        # By default each copied page goes through the write-ahead log: of a million licences, for a minute.
+        create = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        self._execute(create.format(Identifier(name), Identifier(template)))
         url = self._postgres.url(dbname=name)
-        return Database(url, url)
+        self._made.append(Database(url, url))
+        return self._made[-1]
 
     def _execute(self, statement: psycopg.sql.Composed) -> None:
         with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
@@ -123,11 +172,11 @@ class Lab:
 
     # Servers.
 
-    def api(self, database: Database, *, workers: bool = False) -> Server:
-        """Give an API process of ours; with `workers`, they run within it, as in `make run`."""
+    def api(self, database: Database, *, workers: bool = False, ready: str = "/health/live") -> Server:
+        """Give an API process of ours; with `workers`, they run within it, as in `make run`. See Server for `ready`."""
         name = "all in one" if workers else "api"
         arguments = [*SERVE, *([] if workers else ["--no-workers"])]
-        return Server(name, arguments, self.folder, self._environ(database))
+        return Server(name, arguments, self.folder, self._environ(database), ready)
 
     def worker(self, database: Database, name: str) -> Process:
         """Give a worker as a process of its own."""
@@ -138,7 +187,12 @@ class Lab:
         return Server(name, ["-m", f"bench.baselines.{name}", PORT, *arguments], self.folder, {})
 
     def _environ(self, database: Database) -> dict[str, str]:
-        return {"DATA_DIR": str(self.data_dir), "DATABASE_URL": database.url, "LOG_LEVEL": "warning"}
+        return {
+            "DATA_DIR": str(self.data_dir),
+            "DATABASE_URL": database.url,
+            "ADMIN_API_KEY": self.admin_key,
+            "LOG_LEVEL": "warning",
+        }
 
     # Rounds.
 

@@ -7,7 +7,22 @@ from typing import NamedTuple
 
 from bench.figures import Result
 from bench.lab import Lab
-from bench.measures import activate, heartbeat, token, validate, validate_cold
+from bench.measures import (
+    activate,
+    anomalies,
+    growth_events,
+    growth_licences,
+    heartbeat,
+    listing,
+    memory,
+    processes,
+    rebuild,
+    relay,
+    start,
+    token,
+    validate,
+    validate_cold,
+)
 
 
 class Measure(NamedTuple):
@@ -24,4 +39,13 @@ MEASURES: dict[str, Measure] = {
     "activate-one": Measure("activate by one caller, against load, decide, save", activate.measure_one_caller),
     "heartbeat": Measure("heartbeat, against an empty handler", heartbeat.measure),
     "token": Measure("token, against an empty handler", token.measure),
+    "processes": Measure("activate by two API processes, against one", processes.measure),
+    "list": Measure("an administrator's list, its last page against its first", listing.measure),
+    "growth-licences": Measure("validate among many licences, against few", growth_licences.measure),
+    "growth-events": Measure("activate on long histories, against new licences", growth_events.measure),
+    "rebuild": Measure("making views anew, against reading the logs alone", rebuild.measure),
+    "memory": Measure("memory with many verdicts cached", memory.measure),
+    "start": Measure("seconds until ready, with very many licences", start.measure),
+    "relay": Measure("publishing the usage log, against aio-pika alone", relay.measure),
+    "anomalies": Measure("the worker that looks for abuse, stored rows and live ones", anomalies.measure),
 }

@@ -111,9 +111,17 @@ class Process:
 
 
 class Server(Process):
-    """An HTTP server on a port of its own, named by PORT in its arguments; ready when /health/live answers 200."""
+    """An HTTP server on a port of its own, named by PORT in its arguments; ready when the path `ready` answers 200."""
 
-    def __init__(self, name: str, arguments: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        folder: Path,
+        environ: Mapping[str, str],
+        ready: str = "/health/live",
+    ) -> None:
+        self._ready = ready
         self.port = free_port()
         given = [argument.replace(PORT, str(self.port)) for argument in arguments]
         super().__init__(name, given, folder, {**environ, "SINGLE_PORT": str(self.port)})
@@ -128,7 +136,7 @@ class Server(Process):
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/live", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self._ready}", timeout=5) as response:
                 return bool(response.status == 200)  # noqa: PLR2004
         except (urllib.error.URLError, OSError):
             return False

@@ -6,13 +6,13 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import starmap
 from typing import Any, Literal, TypeAlias
 
 from bench.figures import Comparison, Goal
 from bench.lab import Lab, Sizes
-from bench.load import Load, Requests, run_wrk, warm_up
+from bench.load import Load, Requests, WrongAnswers, run_wrk, warm_up
 from bench.servers import Process, Server
 
 Latency: TypeAlias = Literal["p50", "p99", "mean"]
@@ -20,7 +20,7 @@ Latency: TypeAlias = Literal["p50", "p99", "mean"]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a load found, and how much of a core the server used meanwhile."""
+    """What a load found, and how many cores the server, or all servers together, used meanwhile."""
 
     load: Load
     cores: float
@@ -31,7 +31,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Requests to a server. `helpers` are processes beside it; in `only_now` all of these run in their turn alone."""
+    """Requests to a server, or to several that share the connections: `others`.
+
+    `helpers` are processes beside it; in `only_now` all of these run in their turn alone.
+    """
 
     server: Server
     requests: Requests
@@ -39,6 +42,7 @@ class Side:
     helpers: Sequence[Process] = ()
     only_now: bool = False
     refusals: bool = False
+    others: Sequence[Server] = ()
 
     def run(self, sizes: Sizes) -> Served:
         """Warm up, then measure."""
@@ -46,13 +50,21 @@ class Side:
         for process in everybody:
             process.resume()
         try:
-            warm_up(self.server.port, self.requests, self.connections, sizes.warm_up)
-            before = self.server.cpu_seconds()
-            load = run_wrk(self.server.port, self.requests, self.connections, sizes.seconds, refusals=self.refusals)
-            return Served(load, (self.server.cpu_seconds() - before) / sizes.seconds)
+            port, *others = (server.port for server in self._servers)
+            warm_up(port, self.requests, self.connections, sizes.warm_up, *others)
+            before = self._cpu_seconds()
+            load = run_wrk(port, self.requests, self.connections, sizes.seconds, *others, refusals=self.refusals)
+            return Served(load, (self._cpu_seconds() - before) / sizes.seconds)
         finally:
             for process in everybody:
                 process.pause()
+
+    @property
+    def _servers(self) -> list[Server]:
+        return [self.server, *self.others]
+
+    def _cpu_seconds(self) -> float:
+        return sum(server.cpu_seconds() for server in self._servers)
 
 
 def measured(lab: Lab, sides: Mapping[str, Side]) -> dict[str, list[Served]]:
@@ -62,6 +74,18 @@ def measured(lab: Lab, sides: Mapping[str, Side]) -> dict[str, list[Served]]:
         return name, lambda: side.run(lab.sizes)
 
     return lab.alternate(dict(starmap(of, sides.items())))
+
+
+def send_each(lab: Lab, server: Server, requests: Requests, count: int, connections: int) -> None:
+    """Send each of so many requests of a file at least once, before anything is measured. Raises WrongAnswers."""
+    done, seconds = 0, lab.sizes.warm_up
+    # What wrk only looks at, and what is under way when it stops, may be left out: the next run begins before it.
+    while done < count + 2 * connections:
+        answered = warm_up(server.port, replace(requests, first=max(0, done - connections)), connections, seconds)
+        if answered <= 2 * connections:
+            raise WrongAnswers(f"{server.name} answered {answered} requests in {seconds} s")
+        done += answered - connections - 1
+        lab.say(f"sent once: {min(done, count):,} of {count:,}")
 
 
 def latencies(served: Sequence[Served], latency: Latency) -> tuple[float, ...]:

@@ -6,11 +6,17 @@ import time
 from contextlib import ExitStack
 
 from bench.lab import Lab
+from bench.load import Requests
 from bench.servers import Process, ServerFailed
+from bench.sides import Side
 from infra.postgres import Database
 
 NAMES = ("projector", "anomaly")
 CATCH_UP_SECONDS = 600
+
+BESIDE, ALL_IN_ONE = "api, workers running", "all in one"
+WITH_WORKERS = {BESIDE: "workers running as processes of their own", ALL_IN_ONE: "all in one process"}
+"""The two sides that `with_workers` makes, and what their rows are called."""
 
 _BEHIND = """
     SELECT count(*) AS consumers, coalesce(bool_or(
@@ -18,6 +24,22 @@ _BEHIND = """
         OR usage_position < (SELECT coalesce(max(id), 0) FROM usage)), true) AS behind
     FROM consumers WHERE consumer <> 'relay'
 """
+
+
+def with_workers(lab: Lab, stack: ExitStack, requests: Requests, connections: int) -> dict[str, Side]:
+    """Start an API process with workers beside it, and one that holds them; they stand still until their turns come."""
+    databases = [lab.filled_database(lab.sizes.licences) for _ in range(2)]
+    beside = stack.enter_context(lab.api(databases[0]))
+    whole = stack.enter_context(lab.api(databases[1], workers=True))
+    helpers = workers(lab, stack, databases[0])
+    for one in databases:
+        caught_up(lab, one)
+    for process in (beside, whole, *helpers):
+        process.pause()
+    return {
+        BESIDE: Side(beside, requests, connections, helpers, only_now=True),
+        ALL_IN_ONE: Side(whole, requests, connections, only_now=True),
+    }
 
 
 def workers(lab: Lab, stack: ExitStack, database: Database) -> list[Process]:

@@ -13,12 +13,11 @@ from bench.invariants import check_seats, events_of
 from bench.lab import Lab
 from bench.servers import ROOT
 from bench.sides import Served, Side, by_latency, by_rate, load_note, measured, rates
-from bench.workers import caught_up, workers
+from bench.workers import WITH_WORKERS, with_workers
 from infra.postgres import Database
 
 CONNECTIONS = 128
 OURS, CRUD, ROWS = "api", "CRUD server", "one row, one commit"
-BESIDE, ALL_IN_ONE = "api, workers running", "all in one"
 LOADED = "load, decide, save"
 
 
@@ -29,25 +28,15 @@ def measure(lab: Lab) -> Result:
     licences = lab.sizes.licences
     requests = bodies.new_activation(lab, licences)
     with ExitStack() as stack:
-        database, beside_database, whole_database = (lab.filled_database(licences) for _ in range(3))
+        database = lab.filled_database(licences)
         ours = stack.enter_context(lab.api(database))
         plain = lab.new_database()
         crud_tables.prepare(plain.url, licences, lab.api_key, seats=1000)
         crud = stack.enter_context(lab.baseline("crud_server", plain.url))
-        beside = stack.enter_context(lab.api(beside_database))
-        whole = stack.enter_context(lab.api(whole_database, workers=True))
-        helpers = workers(lab, stack, beside_database)
-        for one in (beside_database, whole_database):
-            caught_up(lab, one)
-        for process in (beside, whole, *helpers):
-            process.pause()
+        sides = {OURS: Side(ours, requests, CONNECTIONS), CRUD: Side(crud, requests, CONNECTIONS)}
+        if lab.sizes.workers:
+            sides |= with_workers(lab, stack, requests, CONNECTIONS)
         before = events_of(database)
-        sides = {
-            OURS: Side(ours, requests, CONNECTIONS),
-            CRUD: Side(crud, requests, CONNECTIONS),
-            BESIDE: Side(beside, requests, CONNECTIONS, helpers, only_now=True),
-            ALL_IN_ONE: Side(whole, requests, CONNECTIONS, only_now=True),
-        }
         rows = _rows(lab, _bytes_of_events(database))
         found = lab.alternate({**{name: _running(lab, side) for name, side in sides.items()}, ROWS: rows})
         note = check_seats(database, before, sum(one.load.good for one in _served(found[OURS])))
@@ -63,8 +52,7 @@ def measure(lab: Lab) -> Result:
             base=tuple(one for one in found[ROWS] if isinstance(one, float)),
             goal=Goal(1.5),
         ),
-        by_rate("workers running as processes of their own", served, BESIDE, CRUD),
-        by_rate("all in one process", served, ALL_IN_ONE, CRUD),
+        *(by_rate(name, served, side, CRUD) for side, name in WITH_WORKERS.items() if side in served),
     ]
     result.notes += [note, load_note(served)]
     return result

@@ -16,10 +16,11 @@ OURS, EMPTY = "api", "empty handler"
 
 def measure(lab: Lab) -> Result:
     """Compare with an empty handler."""
-    asked = [(bodies.key_header(lab), bodies.token_request(number)) for number in range(DEVICES)]
+    devices = min(DEVICES, lab.sizes.licences)
+    asked = [(bodies.key_header(lab), bodies.token_request(number)) for number in range(devices)]
     requests = bodies.pool(lab, "token", bodies.TOKEN, asked)
     with ExitStack() as stack:
-        ours = stack.enter_context(lab.api(lab.filled_database(max(lab.sizes.licences, DEVICES))))
+        ours = stack.enter_context(lab.api(lab.filled_database(lab.sizes.licences)))
         empty = stack.enter_context(lab.baseline("empty_aiohttp"))
         served = measured(lab, {OURS: Side(ours, requests, CONNECTIONS), EMPTY: Side(empty, requests, CONNECTIONS)})
     result = Result("token")

@@ -10,14 +10,13 @@ from bench.fill import LIMIT
 from bench.lab import Lab
 from bench.load import WrongAnswers
 from bench.sides import Served, Side, ask, by_latency, by_rate, load_note, measured
-from bench.workers import caught_up, workers
+from bench.workers import WITH_WORKERS, with_workers
 from infra.postgres import Database
 
 CONNECTIONS = 32
 DEVICES = 1_000
 
 OURS, EMPTY, CRUD = "api", "empty handler", "CRUD server"
-BESIDE, ALL_IN_ONE = "api, workers running", "all in one"
 
 
 def measure(lab: Lab) -> Result:
@@ -34,30 +33,20 @@ def measure(lab: Lab) -> Result:
         plain = lab.new_database()
         crud_tables.prepare(plain.url, lab.sizes.licences, lab.api_key, seats=1000)
         crud = stack.enter_context(lab.baseline("crud_server", plain.url))
-        beside_database, whole_database = (lab.filled_database(lab.sizes.licences) for _ in range(2))
-        beside = stack.enter_context(lab.api(beside_database))
-        whole = stack.enter_context(lab.api(whole_database, workers=True))
-        helpers = workers(lab, stack, beside_database)
-        for one in (beside_database, whole_database):
-            caught_up(lab, one)
-        for server in (ours, empty, crud, beside, whole):
+        sides = {
+            OURS: Side(ours, requests, CONNECTIONS),
+            EMPTY: Side(empty, requests, CONNECTIONS),
+            CRUD: Side(crud, requests, CONNECTIONS),
+        }
+        if lab.sizes.workers:
+            sides |= with_workers(lab, stack, requests, CONNECTIONS)
+        for server in (ours, empty, crud):
             check = ask(server, bodies.VALIDATE, bodies.key_header(lab), bodies.validation(1))
             assert check[0]["valid"] is True, check
         _, headers = ask(ours, bodies.VALIDATE, bodies.key_header(lab), bodies.validation(1))
         assert headers["X-RateLimit-Limit"] == str(LIMIT), headers
-        for process in (beside, whole, *helpers):
-            process.pause()
         before = usage_rows(database)
-        served = measured(
-            lab,
-            {
-                OURS: Side(ours, requests, CONNECTIONS),
-                EMPTY: Side(empty, requests, CONNECTIONS),
-                CRUD: Side(crud, requests, CONNECTIONS),
-                BESIDE: Side(beside, requests, CONNECTIONS, helpers, only_now=True),
-                ALL_IN_ONE: Side(whole, requests, CONNECTIONS, only_now=True),
-            },
-        )
+        served = measured(lab, sides)
         stored = usage_rows(database) - before
     result = compare(served)
     result.notes.append(_durable(stored, served[OURS]))
@@ -71,8 +60,9 @@ def compare(served: dict[str, list[Served]]) -> Result:
         by_rate("hot, 32 connections", served, OURS, EMPTY, Goal(0.6)),
         by_latency("p99", served, OURS, EMPTY, Goal(3, is_limit=True)),
         by_rate("hot, 32 connections", served, OURS, CRUD, Goal(25)),
-        by_rate("hot, workers running as processes of their own", served, BESIDE, EMPTY),
-        by_rate("hot, all in one process", served, ALL_IN_ONE, EMPTY),
+    ]
+    result.comparisons += [
+        by_rate(f"hot, {name}", served, side, EMPTY) for side, name in WITH_WORKERS.items() if side in served
     ]
     result.notes.append(load_note(served))
     return result

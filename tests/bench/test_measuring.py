@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import urllib.error
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -9,23 +8,15 @@ import pytest
 from bench import bodies
 from bench.baselines import crud_tables, load_decide_save
 from bench.fill import license_key
-from bench.lab import Lab, Sizes
+from bench.lab import Lab
 from bench.load import WrongAnswers, run_wrk
 from bench.measures import validate_cold
 from bench.measures.validate import usage_rows
 from bench.sides import ask
 
-TINY = Sizes(rounds=1, seconds=1, warm_up=1, licences=50, many=50)
 SEATS = 2
 
 _devices = count()
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab(TINY, quiet=True) as made:
-        yield made
-    assert not made.folder.exists()
 
 
 def activation(number: int) -> dict[str, str]:
@@ -35,13 +26,13 @@ def activation(number: int) -> dict[str, str]:
 def test_a_measure_compares_us_with_its_baseline(lab: Lab) -> None:
     result = validate_cold.measure(lab)
     rate, latency = result.comparisons
-    assert len(rate.ours) == len(rate.base) == len(rate.ratios) == TINY.rounds
+    assert len(rate.ours) == len(rate.base) == len(rate.ratios) == lab.sizes.rounds
     assert min(*rate.ours, *rate.base, *latency.ours, *latency.base) > 0
     assert rate.verdict != "-"
 
 
 def test_filled_licences_are_served_and_their_use_is_stored(lab: Lab) -> None:
-    database = lab.filled_database(TINY.licences, SEATS)
+    database = lab.filled_database(lab.sizes.licences, SEATS)
     with lab.api(database) as api:
         valid, _ = ask(api, bodies.VALIDATE, bodies.key_header(lab), bodies.validation(7))
         assert valid["limits"] == {"max_devices": SEATS, "current_devices": 1}
@@ -51,19 +42,18 @@ def test_filled_licences_are_served_and_their_use_is_stored(lab: Lab) -> None:
         assert activated["limits"] == {"max_devices": SEATS, "current_devices": 2}
         with pytest.raises(urllib.error.HTTPError, match="DEVICE_LIMIT_EXCEEDED"):
             ask(api, bodies.ACTIVATE, bodies.key_header(lab), activation(8))
-    lab.drop(database)
 
 
 def test_the_crud_server_does_what_ours_does(lab: Lab) -> None:
     database = lab.new_database()
-    crud_tables.prepare(database.url, TINY.licences, lab.api_key, SEATS)
+    crud_tables.prepare(database.url, lab.sizes.licences, lab.api_key, SEATS)
     with lab.baseline("crud_server", database.url) as crud:
         valid, _ = ask(crud, bodies.VALIDATE, bodies.key_header(lab), bodies.validation(7))
         assert valid["limits"] == {"max_devices": SEATS, "current_devices": 1}
         assert ask(crud, bodies.ACTIVATE, bodies.key_header(lab), activation(8))[0]["limits"]["current_devices"] == 2
         for headers, asked, status in (
             (bodies.key_header(lab), activation(8), 409),
-            (bodies.key_header(lab), activation(TINY.licences), 404),
+            (bodies.key_header(lab), activation(lab.sizes.licences), 404),
             ({"X-API-Key": "sk_wrong"}, activation(9), 401),
         ):
             with pytest.raises(urllib.error.HTTPError) as refused:
