@@ -8,6 +8,8 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from api.call import Call
 from api.credentials import identify
 from api.late_checks import still_holds
@@ -54,7 +56,8 @@ async def _read(call: Call, query: Any, license: bytes | UUID, hardware_id: str)
             found = await query(connection, *key, services.clock.monotonic())
         _remember_subject(services.vault, found)
         if found is not None:
-            services.standings.put(key, found)
+            # The vault has the key now.
+            services.standings.put(key, msgspec.structs.replace(found, wrapped_key=None))
     return key, found
 
 

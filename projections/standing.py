@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -55,6 +56,12 @@ _BY_KEY = _COLUMNS + "WHERE l.key_digest = %s"
 _BY_ID = _COLUMNS + "WHERE l.license_id = %s"
 
 
+@lru_cache(4096)
+def _shared(value: Any) -> Any:
+    """Return the first of all equal values."""
+    return value
+
+
 async def by_key(connection: Any, key_digest: bytes, device_digest: bytes, read_at: float) -> Standing | None:
     """Return where the device stands with the licence of this key, or None where there is no such licence."""
     return await _read(connection, _BY_KEY, device_digest, key_digest, read_at)
@@ -70,5 +77,7 @@ async def _read(connection: Any, query: str, device: bytes, license: object, rea
     row = await cursor.fetchone()
     if row is None:
         return None
-    row["features"] = tuple(row["features"])
+    # Many licences have the same: a hundred thousand standings in memory need not each have their own.
+    row["features"] = _shared(tuple(row["features"]))
+    row["product"], row["edition"] = _shared(row["product"]), _shared(row["edition"])
     return Standing(**row, read_at=read_at)
