@@ -13,8 +13,9 @@ from psycopg import Connection
 from psycopg.rows import namedtuple_row
 
 from cli.usage_lines import LicenseLine, Lines
-from domain.facts import AnomalyDetected, LicenseIssued, LicenseUpdated, Recorded, SettingsChanged
+from domain.facts import LicenseIssued, LicenseUpdated, Recorded
 from infra.senders import Senders
+from projections.detection_rows import time_of
 from projections.merging import Queue, merged
 from projections.reading import Decode, reader
 
@@ -168,15 +169,12 @@ class History:
         wanted = [event for _, event in page if isinstance(event, Recorded) and event in self._wanted]
         self._senders.remember(self._connection, (event.subject_id for event in wanted))
         for position, event in page:
+            line = None
             if isinstance(event, Exception):
                 self.unreadable += 1
-                queue.add(position, queue.latest, None)
-            elif isinstance(event.fact, AnomalyDetected | SettingsChanged):
-                # These don't move the time by which detection merges, since it records them itself.
-                queue.add(position, queue.latest, None)
-            else:
-                line = self._lines.of_event(event) if event in self._wanted else None
-                queue.add(position, event.occurred_at.timestamp(), line)
+            elif event in self._wanted:
+                line = self._lines.of_event(event)
+            queue.add(position, time_of(event), line)
 
     def _usage(self, queue: Queue[bytes | None], end: int) -> None:
         """Take the next page of the usage log."""

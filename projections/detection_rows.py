@@ -59,14 +59,21 @@ class Senders(Protocol):
 def add_event(queue: Queue[Row], position: int, event: Recorded | Exception, senders: Senders) -> None:
     """Take the event log's next event, or why it can't be read."""
     if isinstance(event, Exception):
-        queue.add(position, queue.latest, Row(error=one_line(event)))
-    elif isinstance(event.fact, AnomalyDetected):
-        # What detection has found, perhaps long ago, must not move the time by which it merges.
-        queue.add(position, queue.latest, Row())
+        queue.add(position, time_of(event), Row(error=one_line(event)))
     else:
         word = event.fact if isinstance(event.fact, AnomalyResolved | SettingsChanged) else None
         seen = observations.of_event(event, senders.of_event)
-        queue.add(position, event.occurred_at.timestamp(), Row(seen, word, subject_id=event.subject_id))
+        queue.add(position, time_of(event), Row(seen, word, subject_id=event.subject_id))
+
+
+def time_of(event: Recorded | Exception) -> float | None:
+    """Return the time by which an event is merged, in seconds since 1970; None: it stands with the one before it.
+
+    What detection has found, perhaps long ago, must not move the time by which it merges.
+    """
+    if isinstance(event, Exception) or isinstance(event.fact, AnomalyDetected):
+        return None
+    return event.occurred_at.timestamp()
 
 
 def add_use(queue: Queue[Row], use: Mapping[str, Any], senders: Senders, instance: str) -> None:

@@ -39,9 +39,10 @@ class Queue(Generic[Row]):
     trusted_until: float = inf
     rows: deque[Placed[Row]] = field(default_factory=deque)
 
-    def add(self, position: int, at: float, row: Row) -> None:
-        """Take the next row of the log, which occurred at a time."""
-        self.latest = max(self.latest, min(at, self.trusted_until))
+    def add(self, position: int, at: float | None, row: Row) -> None:
+        """Take the next row of the log, which occurred at a time; None: it stands with the row before it."""
+        if at is not None:
+            self.latest = max(self.latest, min(at, self.trusted_until))
         self.rows.append(Placed(self.latest, position, row))
         self.read = position
 

@@ -24,6 +24,7 @@ from domain.identifiers import usage_row_id
 from infra.postgres import Database
 from projections.behaviour import Reached
 from tests.cli.conftest import CommandLine
+from tests.support.anomalies import change_thresholds
 from tests.support.detecting import detect, found, parts_of, recorded_ids, vault_of
 from tests.support.event_log import append
 from tests.support.fleet_logs import Rows, event_id, fleet_lines, in_order, rows_of
@@ -159,7 +160,10 @@ def test_lines_say_what_happened(exports: Exports, database: Database, tmp_path:
     assert exports.summary["unopened_addresses"] == exports.summary["unreadable_events"] == 0
 
 
-def test_the_order_is_that_of_detection(exports: Exports, database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("new_thresholds", [False, True], ids=["", "with new thresholds"])
+def test_the_order_is_that_of_detection(
+    exports: Exports, database: Database, tmp_path: Path, *, new_thresholds: bool
+) -> None:
     rows = rows_of(database, tmp_path, some_come_late(with_new_terms(), 3))
     append(database, rows.events[:6])
     rows.put_uses(database, rows.uses[:200])
@@ -167,6 +171,9 @@ def test_the_order_is_that_of_detection(exports: Exports, database: Database, tm
         detect(database, parts)
         # What detection has recorded occurred now, years after the rest: that must not change what comes after.
         assert recorded_ids(database)
+        if new_thresholds:
+            # These are of now, and so is what comes after them in their log.
+            change_thresholds(database, guessing_keys=20.0)
         append(database, rows.events[6:])
         rows.put_uses(database, rows.uses[200:])
         taken = looked_at(database, parts)
