@@ -77,12 +77,17 @@ class Senders:
 
     def of_details(self, subject_id: UUID | None, details_sealed: bytes | None) -> Sender:
         """Return who sent a row of the usage log."""
-        return self._open_details(subject_id, details_sealed)
-
-    def _opened_details(self, subject_id: UUID | None, details_sealed: bytes | None) -> Sender:
-        details = self._opened(subject_id, details_sealed)
-        if not isinstance(details, dict):
+        if subject_id is None or details_sealed is None:
             return NOBODY
+        try:
+            return self._open_details(subject_id, details_sealed)
+        except (UnknownSubject, SealBroken):
+            # It was erased. What is left of the row is looked at all the same.
+            return NOBODY
+
+    def _opened_details(self, subject_id: UUID, details_sealed: bytes) -> Sender:
+        """Open them. Whatever this raises is not remembered: the key may only have left memory for a while."""
+        details = self._vault.open(subject_id, bytes(details_sealed))
         sender = self._of_address(details.get("address"))
         return sender._replace(os=_os(details.get("os"), details.get("os_version")))
 
@@ -100,7 +105,6 @@ class Senders:
         try:
             return self._vault.open(subject_id, bytes(blob))
         except (UnknownSubject, SealBroken):
-            # It was erased. What is left of the row is looked at all the same.
             return None
 
     def _of_address(self, address: Any) -> Sender:

@@ -65,3 +65,13 @@ def test_a_place_is_about_where_it_is(tmp_path: Path) -> None:
         assert Senders(VAULT, places).of_details(subject_id, sealed).place == (48.0, 11.5)
     finally:
         places.close()
+
+
+def test_who_was_out_of_memory_for_a_while_is_known_again() -> None:
+    subject_id, wrapped = VAULT.new_subject()
+    sealed = VAULT.seal(subject_id, {"address": "203.0.113.7"})
+    senders = Senders(VAULT)
+    VAULT.forget(subject_id)
+    assert senders.of_details(subject_id, sealed) == NOBODY
+    senders.keep([{"subject_id": subject_id, "wrapped_key": wrapped}])
+    assert senders.of_details(subject_id, sealed).address == "203.0.113.7"
