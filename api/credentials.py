@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from api.credential_store import MAX_KEYS
 from api.endpoint import Auth
 from api.late_checks import still_holds
 from domain import api_key
@@ -52,8 +53,6 @@ class Credential:
     per_minute: int | None = None
     per_hour: int | None = None
 
-
-MAX_KEYS = 10_000
 
 ANONYMOUS = Credential("anonymous")
 

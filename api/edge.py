@@ -45,8 +45,8 @@ _UNLIMITED = dict.fromkeys(RATE_LIMIT_HEADERS, str(UNLIMITED_COUNT))
 
 _VERSIONS = frozenset({HttpVersion10, HttpVersion11})
 
-Handler = Callable[[web.Request], Awaitable[Any]]
-"""Gives a Reply, or aiohttp's response."""
+Response = web.StreamResponse | Reply
+Handler = Callable[[web.Request], Awaitable[Response]]
 
 
 Through = Callable[[web.Request, Handler, str], Awaitable[Any]]
@@ -66,7 +66,7 @@ def edge(services: Services) -> Through:
         request[REQUEST_ID] = request_id
         origin = request.headers.get("Origin")
         if origin in origins and request.method == "OPTIONS":
-            response: web.StreamResponse | Reply = web.Response(status=204, headers=_CORS_HEADERS)
+            response: Response = web.Response(status=204, headers=_CORS_HEADERS)
         else:
             response = await _handled(request, handler, request_id)
         headers = response.headers
@@ -118,14 +118,13 @@ def answer_unreadable(services: Services) -> AnswerUnreadable:
     return unreadable
 
 
-async def _handled(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse | Reply:
+async def _handled(request: web.Request, handler: Handler, request_id: str) -> Response:
     dialect = Dialect.LICENSES_API if request.path.startswith(LICENSES_API) else Dialect.SERVICES
     refusal: Refusal
     if request.version not in _VERSIONS:
         return respond(refuse(dialect, None, Invalid(request="must be HTTP/1.1"), request_id))
     try:
-        response: web.StreamResponse | Reply = await handler(request)
-        return response  # noqa: TRY300 - its type is said here
+        return await handler(request)
     except web.HTTPMethodNotAllowed as error:
         refusal = MethodNotAllowed(tuple(sorted(error.allowed_methods)))
     except web.HTTPRequestEntityTooLarge:

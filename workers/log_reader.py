@@ -30,11 +30,12 @@ _USAGE = """
     FROM usage WHERE id > %s ORDER BY id LIMIT %s
 """
 # The usage log's largest id would be looked for in each day's partition.
-_ENDS = """
+ENDS = """
     SELECT coalesce((SELECT max(notification_id) FROM licensing_events), 0) AS events,
         CASE WHEN is_called THEN last_value ELSE 0 END AS usage
     FROM usage_id_seq
 """
+"""How far both logs go."""
 
 
 class UnreadableEvent(Exception):
@@ -55,7 +56,7 @@ class Ends:
 
 async def ends(connection: AsyncConnection[Any]) -> Ends:
     """Return how far the logs go. The connection gives rows as dicts, as all here do."""
-    row = await (await connection.execute(_ENDS)).fetchone()
+    row = await (await connection.execute(ENDS)).fetchone()
     assert row is not None
     return Ends(row["events"], row["usage"])
 

@@ -17,7 +17,7 @@ from projections.behaviour import MovedByAnother
 from projections.dead_letters import TooManyDeadLetters
 from workers.feed import Feed
 from workers.lease import Lease
-from workers.log_reader import UsageWatch
+from workers.log_reader import ENDS, UsageWatch
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +26,6 @@ LOOK_SECONDS = 2.0
 STANDBY_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-
-_ENDS = """
-    SELECT coalesce((SELECT max(notification_id) FROM licensing_events), 0) AS events,
-        CASE WHEN is_called THEN last_value ELSE 0 END AS usage
-    FROM usage_id_seq
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +124,7 @@ class Turns(ABC):
 
     def _may_have_news(self, connection: Connection[Any]) -> bool:
         """Tell whether the logs are worth a look."""
-        row = connection.execute(_ENDS).fetchone()
+        row = connection.execute(ENDS).fetchone()
         assert row is not None
         events_moved = row["events"] != self._events_end
         self._events_end = row["events"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -18,19 +18,10 @@ Kind = Literal[
 ]
 Severity = Literal["low", "medium", "high", "critical"]
 
-KINDS: tuple[Kind, ...] = (
-    "key_guessing",
-    "leaked_key",
-    "credential_sharing",
-    "impossible_travel",
-    "cloned_hardware_id",
-    "reseller_rotation",
-    "hammering",
-    "clock_rollback",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """Kinds in the order of their numbers in stored state: only ever add at the end."""
 
-SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From the least to the worst; the rank of a severity is its index here, and rank -1 is nothing found."""
 
 NOTHING = -1
