@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -43,56 +42,64 @@ class AggregateCache:
         """Return the current state, or None where there is no such aggregate. Load it first."""
         return self._states.get(aggregate_id)
 
-    def catch_up(self, connection: Connection[Any]) -> None:
-        """Apply the events since the last call to the aggregates in memory."""
+    def refresh(self, connection: Connection[Any], ids: Iterable[UUID]) -> None:
+        """Bring the aggregates with these ids into memory, and all that are there to the head of the log."""
         if self._position is None:
-            row = connection.execute(
-                "SELECT coalesce(max(notification_id), 0) AS head FROM licensing_events"
-            ).fetchone()
-            assert row is not None
-            self._states.clear()
-            self._devices = 0
-            self._position = row["head"]
-            return
-        tail = self._recorder.tail(connection, self._position, MAX_TAIL)
+            self._begin(connection)
+        wanted = list(ids)
+        missing = [aggregate_id for aggregate_id in wanted if aggregate_id not in self._states]
+        assert self._position is not None
+        tail, histories = self._recorder.read(connection, self._position, MAX_TAIL, missing)
         if len(tail) == MAX_TAIL:
             self.clear()
-            self.catch_up(connection)
-            return
+            return self.refresh(connection, wanted)
+        if not self._follow(tail):
+            return self.refresh(connection, wanted)
+        for stored in histories:
+            # Nothing is decided about settings: who names their id as some other thing's names nothing.
+            if stored.topic != SettingsChanged.stored_name:
+                self._evolve_stored(stored)
+        for aggregate_id in wanted:
+            if aggregate_id in self._states:
+                self._states.move_to_end(aggregate_id)
+        # All that are wanted stand at the end now.
+        return self._shrink(keep=len(wanted))
+
+    def _begin(self, connection: Connection[Any]) -> None:
+        row = connection.execute("SELECT coalesce(max(notification_id), 0) AS head FROM licensing_events").fetchone()
+        assert row is not None
+        self.clear()
+        self._position = row["head"]
+
+    def _follow(self, tail: Iterable[tuple[int, StoredEvent]]) -> bool:
+        """Apply events to the aggregates in memory; tell whether all could be read.
+
+        An aggregate whose event could not be is forgotten: only who needs it shall be told, when it is read anew.
+        """
+        complete = True
         for position, stored in tail:
             self._position = position
             state = self._states.get(stored.originator_id)  # type: ignore[arg-type]
             if state is not None and stored.originator_version == state.version + 1:
-                # Where it can't be read, only who needs this aggregate shall be told: by `load`.
-                with suppress(Exception):
+                try:
                     self._evolve_stored(stored)
-
-    def load(self, connection: Connection[Any], ids: Iterable[UUID]) -> None:
-        """Bring the aggregates with these ids into memory, all missing ones in one round trip."""
-        wanted = list(ids)
-        missing: list[UUID] = []
-        for aggregate_id in wanted:
-            if aggregate_id in self._states:
-                self._states.move_to_end(aggregate_id)
-            else:
-                missing.append(aggregate_id)
-        if not missing:
-            return
-        for stored in self._recorder.of_aggregates(connection, missing):
-            # Nothing is decided about settings: who names their id as some other thing's names nothing.
-            if stored.topic != SettingsChanged.stored_name:
-                self._evolve_stored(stored)
-        # All that are wanted stand at the end now.
-        self._shrink(keep=len(wanted))
+                except Exception:  # noqa: BLE001 - as above
+                    complete = False
+        return complete
 
     def apply(self, event: Recorded) -> None:
         """Apply an event that is about to be saved."""
         self._touched.add(event.originator_id)
         self._evolve(event)
 
-    def saved(self) -> None:
-        """Note that what was applied is in the log; the next tail read passes over it, by the versions."""
+    def saved(self, positions: Sequence[int]) -> None:
+        """Note that what was applied is in the log, at these positions.
+
+        Where nothing came between, the next tail need not have it; else it is passed over then, by the versions.
+        """
         self._touched.clear()
+        if positions and self._position is not None and positions[0] == self._position + 1:
+            self._position = positions[-1]
 
     def clear_failed(self) -> None:
         """Forget the aggregates that events were applied to which are not in the log."""

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
-from psycopg.rows import DictRow
 
+from commands.one_trip import Answer, Statement, Trip
 from domain.facts import Recorded
 
 EVENTS_LOCK = 0x6C697A_6C6F67
@@ -32,10 +33,13 @@ EVENTS_TABLE = "licensing_events"
 
 
 class InlineViews(Protocol):
-    """Writes the views of a batch of events on the connection that it is handed."""
+    """Writes the views of a batch of events in the transaction that it is handed."""
 
-    def apply(self, connection: Connection[Any], events: Sequence[tuple[int, Recorded]]) -> None:
-        """Write what the events, each with its position, change."""
+    def need_positions(self, events: Sequence[Recorded]) -> bool:
+        """Tell whether a view holds the position of one of the events."""
+
+    def apply(self, statements: Any, events: Sequence[tuple[int | None, Recorded]]) -> None:
+        """Execute the statements that write what the events change; positions are None where no view needs one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,9 @@ _INSERT = f"""
     SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[])
     RETURNING notification_id
 """  # noqa: S608 - the table's name is a constant
+
+# The target list is evaluated from left to right.
+_TAKE_LOCK = f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_SECONDS}s', true), pg_advisory_xact_lock({EVENTS_LOCK})"
 
 _KEEP_ANSWERS = """
     INSERT INTO idempotency (scope_hash, body_hash, answer_sealed, created_at)
@@ -110,69 +117,49 @@ class LicensingRecorder(PostgresApplicationRecorder):
     def __init__(self, datastore: PostgresDatastore, views: InlineViews) -> None:
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
         self._views = views
-        self._take_lock = (
-            f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; SELECT pg_advisory_xact_lock({EVENTS_LOCK})"
-        )
-        self._begin = f"BEGIN; {self._take_lock}"
+        self._prepared: WeakKeyDictionary[Connection[Any], dict[Statement, bytes]] = WeakKeyDictionary()
 
     def insert_events(
         self,
         stored_events: Sequence[StoredEvent],
         *,
+        connection: Connection[Any] | None = None,
         recorded: Sequence[Recorded] = (),
         finish: Finish | None = None,
-        connection: Connection[DictRow] | None = None,
         has_lock: bool = False,
         **_: Any,
     ) -> Sequence[int]:
         """Append events and write their views in one transaction; return the positions.
 
-        `has_lock` says that the connection is in a transaction which holds the lock already.
+        `connection` is needed. `has_lock` says that it is in a transaction which holds the lock already.
+
+        All goes to the server in one round trip, where no answer is rendered from the views and no view holds an
+        event's position: then the lock is held for what the server does, and not for what we do.
 
         Raises psycopg's errors as they are: UniqueViolation with constraint `licensing_events_pkey` is a version
         conflict; LockNotAvailable means that a stuck session holds the lock; OperationalError leaves the outcome
         open. Raises AnswerTaken where an idempotency key has an answer already.
         """
-        if connection is None:
-            with self.datastore.pool.connection() as pooled:
-                return self._append(pooled, stored_events, recorded, finish)
-        return self._append(connection, stored_events, recorded, finish, has_lock=has_lock)
-
-    def _append(
-        self,
-        connection: Connection[Any],
-        stored_events: Sequence[StoredEvent],
-        recorded: Sequence[Recorded],
-        finish: Finish | None,
-        *,
-        has_lock: bool = False,
-    ) -> Sequence[int]:
-        # The connection is in autocommit mode: BEGIN and COMMIT are said here, in as few round trips as can be.
+        assert connection is not None
+        # The connection is in autocommit mode: BEGIN and COMMIT are said here.
         try:
-            if not has_lock:
-                connection.execute(self._begin)
-            positions = self._insert(connection, stored_events)
-            self._views.apply(connection, list(zip(positions, recorded, strict=True)))
-            if finish is not None:
-                _keep(connection, finish(connection))
-            connection.execute("COMMIT")
+            with self._trip(connection) as trip:
+                if not has_lock:
+                    _begin(trip)
+                inserted = _insert(trip, stored_events)
+                positions: Sequence[int | None] = [None] * len(recorded)
+                if self._views.need_positions(recorded):
+                    trip.send()
+                    positions = _positions(inserted)
+                self._views.apply(trip, list(zip(positions, recorded, strict=True)))
+                if finish is not None:
+                    trip.send()
+                    _keep(trip, finish(connection))
+                trip.execute("COMMIT")
+            return _positions(inserted)
         except BaseException:
-            if not connection.broken:
-                connection.execute("ROLLBACK")
+            self._roll_back(connection)
             raise
-        return positions
-
-    def _insert(self, connection: Connection[Any], stored_events: Sequence[StoredEvent]) -> list[int]:
-        if not stored_events:
-            return []
-        columns = (
-            [event.originator_id for event in stored_events],
-            [event.originator_version for event in stored_events],
-            [event.topic for event in stored_events],
-            [event.state for event in stored_events],
-        )
-        rows = connection.execute(_INSERT, columns).fetchall()
-        return [row["notification_id"] for row in rows]
 
     @contextmanager
     def locked(self, connection: Connection[Any]) -> Iterator[None]:
@@ -181,11 +168,11 @@ class LicensingRecorder(PostgresApplicationRecorder):
         What it reads is after every commit that may still have been under way.
         """
         try:
-            connection.execute(self._begin)
+            with self._trip(connection) as trip:
+                _begin(trip)
             yield
         finally:
-            if not connection.broken and connection.info.transaction_status is not TransactionStatus.IDLE:
-                connection.execute("ROLLBACK")
+            self._roll_back(connection)
 
     def begin_with(self, connection: Connection[Any], work: Callable[[Connection[Any]], object]) -> None:
         """Begin a transaction, do `work` in it, and take the lock only then: nobody waits for the work.
@@ -195,23 +182,64 @@ class LicensingRecorder(PostgresApplicationRecorder):
         connection.execute("BEGIN")
         try:
             work(connection)
-            connection.execute(self._take_lock)
+            connection.execute(_TAKE_LOCK)
         except BaseException:
-            if not connection.broken:
-                connection.execute("ROLLBACK")
+            self._roll_back(connection)
             raise
 
-    def tail(self, connection: Connection[Any], after: int, limit: int) -> list[tuple[int, StoredEvent]]:
-        """Read up to `limit` events after a position, in order."""
-        rows = connection.execute(_TAIL, (after, limit)).fetchall()
-        return [(row["notification_id"], _stored(row)) for row in rows]
+    def read(
+        self, connection: Connection[Any], after: int, limit: int, ids: Sequence[UUID]
+    ) -> tuple[list[tuple[int, StoredEvent]], list[StoredEvent]]:
+        """Read the log's tail and whole aggregates in one round trip.
 
-    def of_aggregates(self, connection: Connection[Any], ids: Sequence[UUID]) -> list[StoredEvent]:
-        """Read all events of some aggregates in one round trip, ordered by aggregate and version."""
-        return [_stored(row) for row in connection.execute(_OF_AGGREGATES, (list(ids),)).fetchall()]
+        Returns up to `limit` events after a position, in order, each with its position; and all events of the
+        aggregates with these ids, which are not behind that tail, by aggregate and version.
+        """
+        with self._trip(connection) as trip:
+            tail = trip.execute(_TAIL, (after, limit))
+            histories = trip.execute(_OF_AGGREGATES, (list(ids),)) if ids else None
+        return (
+            [(position, StoredEvent(*columns)) for position, *columns in tail.rows()],
+            [StoredEvent(*columns) for columns in histories.rows()] if histories else [],
+        )
+
+    def of_aggregate(self, connection: Connection[Any], aggregate_id: UUID) -> list[StoredEvent]:
+        """Read all events of an aggregate, in order."""
+        _, history = self.read(connection, 0, 0, [aggregate_id])
+        return history
+
+    def _roll_back(self, connection: Connection[Any]) -> None:
+        if not connection.broken and connection.info.transaction_status is not TransactionStatus.IDLE:
+            # psycopg would have all prepared statements deallocated.
+            with self._trip(connection) as trip:
+                trip.execute("ROLLBACK")
+
+    def _trip(self, connection: Connection[Any]) -> Trip:
+        return Trip(connection, self._prepared.setdefault(connection, {}))
 
 
-def _keep(connection: Connection[Any], answers: Sequence[IdempotentAnswer]) -> None:
+def _begin(trip: Trip) -> None:
+    trip.execute("BEGIN")
+    trip.execute(_TAKE_LOCK)
+
+
+def _insert(trip: Trip, stored_events: Sequence[StoredEvent]) -> Answer | None:
+    if not stored_events:
+        return None
+    columns = (
+        [event.originator_id for event in stored_events],
+        [event.originator_version for event in stored_events],
+        [event.topic for event in stored_events],
+        [event.state for event in stored_events],
+    )
+    return trip.execute(_INSERT, columns)
+
+
+def _positions(inserted: Answer | None) -> list[int]:
+    return [position for (position,) in inserted.rows()] if inserted else []
+
+
+def _keep(trip: Trip, answers: Sequence[IdempotentAnswer]) -> None:
     if not answers:
         return
     columns = (
@@ -220,9 +248,7 @@ def _keep(connection: Connection[Any], answers: Sequence[IdempotentAnswer]) -> N
         [answer.answer_sealed for answer in answers],
         [answer.created_at for answer in answers],
     )
-    if len(connection.execute(_KEEP_ANSWERS, columns).fetchall()) < len(answers):
+    kept = trip.execute(_KEEP_ANSWERS, columns)
+    trip.send()
+    if len(kept.rows()) < len(answers):
         raise AnswerTaken
-
-
-def _stored(row: DictRow) -> StoredEvent:
-    return StoredEvent(row["originator_id"], row["originator_version"], row["topic"], bytes(row["state"]))

@@ -194,12 +194,10 @@ class GroupCommitWriter:
         """Decide and save a batch. Under the lock it can't conflict, so that no process starves on a busy licence."""
         connection = self._connected()
         batch = Batch.of(submissions)
-        self._aggregates.catch_up(connection)
-        self._aggregates.load(connection, batch.aggregate_ids())
+        self._aggregates.refresh(connection, batch.aggregate_ids())
         if under_lock:
             with self._recorder.locked(connection):
-                self._aggregates.catch_up(connection)
-                self._aggregates.load(connection, batch.aggregate_ids())
+                self._aggregates.refresh(connection, batch.aggregate_ids())
                 self._decide(connection, batch, has_lock=True)
         else:
             self._decide(connection, batch, has_lock=False)
@@ -216,10 +214,10 @@ class GroupCommitWriter:
 
     def _save(self, connection: Connection[Any], batch: Batch, *, has_lock: bool) -> None:
         try:
-            self._application.events.put(
+            recordings = self._application.events.put(
                 batch.recorded,
                 recorded=batch.recorded,
-                finish=batch.finish,
+                finish=batch.finish if batch.has_answers_to_store() else None,
                 connection=connection,
                 has_lock=has_lock,
             )
@@ -235,7 +233,7 @@ class GroupCommitWriter:
                 raise NothingSaved from error
             self._aggregates.clear_failed()
             return
-        self._aggregates.saved()
+        self._aggregates.saved([recording.notification.id for recording in recordings])
 
     def _was_committed(self, batch: Batch) -> bool:
         """Find out, after a lost reply to COMMIT, whether the batch is in the log. Raises OutcomeUnknown."""
@@ -255,7 +253,7 @@ class GroupCommitWriter:
         first = batch.recorded[0]
         # The lost session may still be committing: reading under its lock waits for it to end.
         with self._recorder.locked(connection):
-            stored = self._recorder.of_aggregates(connection, [first.originator_id])
+            stored = self._recorder.of_aggregate(connection, first.originator_id)
         for event in stored:
             if event.originator_version == first.originator_version:
                 found: Any = self._application.mapper.to_domain_event(event)
@@ -265,6 +263,8 @@ class GroupCommitWriter:
     def _connected(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
+            # psycopg deallocates the recorder's prepared statements along with its own.
+            self._connection.prepare_threshold = None
             self._aggregates.clear()
         return self._connection
 

@@ -14,7 +14,6 @@ from typing import Any, LiteralString, Protocol
 from uuid import UUID
 
 from msgspec import UNSET, json
-from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
 
 from domain.facts import (
@@ -46,6 +45,13 @@ class EmailHashes(Protocol):
 
     def email_hash(self, subject_id: UUID | None, email_sealed: bytes) -> bytes | None:
         """Return the lookup hash of a sealed e-mail."""
+
+
+class Statements(Protocol):
+    """Where statements are executed, now or together a little later; nothing is read from them."""
+
+    def execute(self, statement: Any, parameters: Sequence[Any], /) -> object:
+        """Execute a statement with psycopg's placeholders."""
 
 
 # Features travel as JSON: arrays of arrays must all be of one length.
@@ -141,10 +147,17 @@ class InlineViews:
     def __init__(self, emails: EmailHashes) -> None:
         self._emails = emails
 
-    def apply(self, connection: Connection[Any], events: Sequence[tuple[int, Recorded]]) -> None:
-        """Write what the events change. Within a batch, statements keep the events' order where it matters."""
+    def need_positions(self, events: Sequence[Recorded]) -> bool:
+        """Tell whether a view holds the position of one of the events."""
+        return any(isinstance(event.fact, LicenseIssued | ApiKeyCreated | AnomalyDetected) for event in events)
+
+    def apply(self, statements: Statements, events: Sequence[tuple[int | None, Recorded]]) -> None:
+        """Write what the events change; positions may be None where none is needed.
+
+        Within a batch, statements keep the events' order where it matters.
+        """
         self._emails.prepare({e.subject_id for _, e in events if e.subject_id is not None and "email" in e.fact.sealed})
-        run = _Run(connection, self._emails)
+        run = _Run(statements, self._emails)
         for position, event in events:
             run.add(position, event)
         run.flush()
@@ -165,8 +178,8 @@ class _Device:
 class _Run:
     """One pass over a batch: what it does to licences and devices gathers in memory, and is written at its end."""
 
-    def __init__(self, connection: Connection[Any], emails: EmailHashes) -> None:
-        self._connection = connection
+    def __init__(self, statements: Statements, emails: EmailHashes) -> None:
+        self._statements = statements
         self._emails = emails
         self._issued: list[tuple[Any, ...]] = []
         self._updated: defaultdict[UUID, dict[str, Any]] = defaultdict(dict)
@@ -175,7 +188,7 @@ class _Run:
         self._ended: dict[DeviceKey, datetime] = {}
         self._renamed: dict[DeviceKey, bytes] = {}
 
-    def add(self, position: int, event: Recorded) -> None:  # noqa: C901 - one case a fact
+    def add(self, position: int | None, event: Recorded) -> None:  # noqa: C901 - one case a fact
         license_id = event.originator_id
         match event.fact:
             case DeviceActivated(hardware_id=hardware_id, sealed=sealed):
@@ -200,12 +213,12 @@ class _Run:
             case ApiKeyCreated() as fact:
                 self._create_api_key(position, event, fact)
             case ApiKeyRevoked():
-                self._connection.execute(_REVOKE_API_KEY, (event.occurred_at, event.originator_id))
+                self._statements.execute(_REVOKE_API_KEY, (event.occurred_at, event.originator_id))
             case AnomalyDetected() as fact:
                 self._detect(position, event, fact)
             case AnomalyResolved(resolution=status, sealed=sealed):
                 by, reason = event.cause.actor, sealed.get("reason")
-                self._connection.execute(_RESOLVE, (status, event.occurred_at, by, reason, event.originator_id))
+                self._statements.execute(_RESOLVE, (status, event.occurred_at, by, reason, event.originator_id))
 
     def flush(self) -> None:
         self._flush_licenses()
@@ -223,13 +236,13 @@ class _Run:
                 )
                 for key, d in self._activated.items()
             ]
-            self._connection.execute(_PUT_DEVICES, _columns(rows))
+            self._statements.execute(_PUT_DEVICES, _columns(rows))
         if self._ended:
-            self._connection.execute(_END_DEVICES, _columns([(*key, at) for key, at in self._ended.items()]))
+            self._statements.execute(_END_DEVICES, _columns([(*key, at) for key, at in self._ended.items()]))
         if self._renamed:
-            self._connection.execute(_RENAME_DEVICES, _columns([(*key, name) for key, name in self._renamed.items()]))
+            self._statements.execute(_RENAME_DEVICES, _columns([(*key, name) for key, name in self._renamed.items()]))
         if changed := {license_id: seats for license_id, seats in self._seats.items() if seats}:
-            self._connection.execute(_COUNT_SEATS, (list(changed), list(changed.values())))
+            self._statements.execute(_COUNT_SEATS, (list(changed), list(changed.values())))
 
     def _activate(self, event: Recorded, hardware_id: str, sealed: dict[str, bytes]) -> None:
         key = event.originator_id, device_digest(hardware_id)
@@ -260,14 +273,14 @@ class _Run:
 
     def _flush_licenses(self) -> None:
         if self._issued:
-            self._connection.execute(_ISSUE, _columns(self._issued))
+            self._statements.execute(_ISSUE, _columns(self._issued))
             self._issued.clear()
 
     def _change_license(self, statement: str, license_id: UUID) -> None:
         self._flush_licenses()
-        self._connection.execute(statement, (license_id,))
+        self._statements.execute(statement, (license_id,))
 
-    def _issue(self, position: int, event: Recorded, fact: LicenseIssued) -> None:
+    def _issue(self, position: int | None, event: Recorded, fact: LicenseIssued) -> None:
         email_sealed = fact.sealed.get("email")
         row = (
             event.originator_id,
@@ -310,9 +323,9 @@ class _Run:
             names = tuple(sorted(changed))
             alike[names].append((license_id, *(changed[name] for name in names)))
         for names, rows in alike.items():
-            self._connection.execute(_update_statement(names), _columns(rows))
+            self._statements.execute(_update_statement(names), _columns(rows))
 
-    def _create_api_key(self, position: int, event: Recorded, fact: ApiKeyCreated) -> None:
+    def _create_api_key(self, position: int | None, event: Recorded, fact: ApiKeyCreated) -> None:
         row = (
             event.originator_id,
             position,
@@ -325,9 +338,9 @@ class _Run:
             event.occurred_at,
             fact.expires_at,
         )
-        self._connection.execute(_CREATE_API_KEY, row)
+        self._statements.execute(_CREATE_API_KEY, row)
 
-    def _detect(self, position: int, event: Recorded, fact: AnomalyDetected) -> None:
+    def _detect(self, position: int | None, event: Recorded, fact: AnomalyDetected) -> None:
         row = (
             event.originator_id,
             position,
@@ -342,7 +355,7 @@ class _Run:
             fact.found_at,
             event.occurred_at,
         )
-        self._connection.execute(_DETECT, row)
+        self._statements.execute(_DETECT, row)
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

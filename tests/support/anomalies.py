@@ -32,7 +32,8 @@ def recording(database: Database) -> Iterator[Record]:
     application = LicensingApplication(database.conninfo("lizenzserver-log"), InlineViews(PlainEmails()))
 
     def record(*events: Recorded) -> None:
-        application.events.put(events, recorded=events)
+        with database.connect() as connection:
+            application.events.put(events, recorded=events, connection=connection)
 
     try:
         yield record

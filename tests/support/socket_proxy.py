@@ -14,6 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 from infra.postgres import Database
 
 SOCKET_NAME = ".s.PGSQL.5432"
+COMMIT = b"\x00COMMIT\x00"
+"""The end of the client's Parse message for a COMMIT, which begins five bytes earlier."""
 COMMIT_DONE = b"C\x00\x00\x00\x0bCOMMIT\x00"
 """The server's CommandComplete message for a COMMIT (PostgreSQL's message formats)."""
 
@@ -85,7 +87,9 @@ class SocketProxy:
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
-                if b"COMMIT\x00" in data and self._fault in {"lose COMMIT", "lose COMMIT and stay half open"}:
+                if COMMIT in data and self._fault in {"lose COMMIT", "lose COMMIT and stay half open"}:
+                    # What comes before it in the same message is carried out.
+                    server.sendall(data[: data.index(COMMIT) - 5])
                     half_open = self._take_fault() == "lose COMMIT and stay half open"
                     _close(client)
                     if half_open:
