@@ -61,9 +61,9 @@ _ISSUE = """
     SELECT license_id, position, key_digest, key_sealed, subject_id, customer_id_sealed, email_sealed, metadata_sealed,
         email_hash, product, edition, max_devices, ARRAY(SELECT jsonb_array_elements_text(features::jsonb)), is_test,
         floating, created_at, expires_at
-    FROM unnest(%b::uuid[], %b::bigint[], %b::bytea[], %b::bytea[], %b::uuid[], %s::bytea[], %s::bytea[], %s::bytea[],
-        %s::bytea[], %s::text[], %s::text[], %b::int[], %s::text[], %b::bool[], %b::bool[], %b::timestamptz[],
-        %s::timestamptz[])
+    FROM unnest(%b::uuid[], %b::bigint[], %b::bytea[], %b::bytea[], %b::uuid[], %b::bytea[], %b::bytea[], %b::bytea[],
+        %b::bytea[], %b::text[], %b::text[], %b::int[], %b::text[], %b::bool[], %b::bool[], %b::timestamptz[],
+        %b::timestamptz[])
         AS new (license_id, position, key_digest, key_sealed, subject_id, customer_id_sealed, email_sealed,
             metadata_sealed, email_hash, product, edition, max_devices, features, is_test, floating, created_at,
             expires_at)
@@ -80,8 +80,8 @@ _PUT_DEVICES = """
         device_name_sealed, os_info_sealed)
     SELECT license_id, device_digest, hardware_id, activation_id, deactivated_at IS NULL, activated_at, deactivated_at,
         device_name_sealed, os_info_sealed
-    FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::uuid[], %b::timestamptz[], %s::timestamptz[], %s::bytea[],
-        %s::bytea[])
+    FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::uuid[], %b::timestamptz[], %b::timestamptz[], %b::bytea[],
+        %b::bytea[])
         AS new (license_id, device_digest, hardware_id, activation_id, activated_at, deactivated_at, device_name_sealed,
             os_info_sealed)
     ON CONFLICT (license_id, device_digest) DO UPDATE SET
@@ -369,7 +369,7 @@ def _update_statement(names: Sequence[str]) -> Composed:
         else SQL("{0} = new.{0}").format(Identifier(name))
         for name in names
     ]
-    arrays = [SQL("%s::uuid[]"), *(SQL("%s::") + SQL(_TYPES[name]) + SQL("[]") for name in names)]
+    arrays = [SQL("%b::uuid[]"), *(SQL("%b::") + SQL(_TYPES[name]) + SQL("[]") for name in names)]
     return SQL(
         "UPDATE licenses SET {} FROM unnest({}) AS new (license_id, {}) WHERE licenses.license_id = new.license_id"
     ).format(SQL(", ").join(assignments), SQL(", ").join(arrays), SQL(", ").join(Identifier(name) for name in names))
