@@ -6,10 +6,12 @@ own. So the ordinary code fills them, and a rebuild that was ended goes on where
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from itertools import count
@@ -30,6 +32,9 @@ RETENTION_LOCK = "lizenzserver usage retention"
 
 _EVENTS_AT_ONCE = 5_000
 _USAGE_ROWS_AT_ONCE = 50_000
+
+_COLLECT_AFTER = 1_000_000
+"""So many new objects before the cyclic collector looks at them; a batch is freed before it has as many."""
 
 _SWAP_ATTEMPTS = 60
 _SWAP_PAUSE_SECONDS = 0.5
@@ -137,10 +142,11 @@ class Rebuild:
     def fold(self, on_progress: OnProgress) -> None:
         """Apply the logs up to where they end now. Raises what keeps a batch from being applied."""
         more = True
-        while more:
-            steps = [self._bulk.step(self._connection, log) for log in self._projection.logs]
-            more = any(step.more for step in steps)
-            on_progress(self._progress())
+        with _seldom_collected():
+            while more:
+                steps = [self._bulk.step(self._connection, log) for log in self._projection.logs]
+                more = any(step.more for step in steps)
+                on_progress(self._progress())
 
     def swap(self) -> None:
         """Fold the rest, and put the second tables in the place of the live ones, in one transaction.
@@ -286,6 +292,17 @@ class Rebuild:
         ).format(live=in_schema(LIVE, table), second=in_schema(self._schema, table))
         rows: int = _only(self._connection.execute(count).fetchone())["rows"]
         return rows
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Hold the cyclic collector back. Events make no cycles, and going through each batch was half of folding it."""
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _only(row: dict[str, Any] | None) -> dict[str, Any]:

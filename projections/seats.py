@@ -26,7 +26,7 @@ from projections.projection import Projection
 
 _CHANGES = """
     INSERT INTO seat_changes (license_id, position, at, activations, deactivations, allowed)
-    SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::timestamptz[], %b::int[], %b::int[], %s::int[])
+    SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::timestamptz[], %b::int[], %b::int[], %b::int[])
 """
 
 _DAYS = """
