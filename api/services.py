@@ -15,6 +15,7 @@ from api.credential_store import ApiKeys, NamedAdmins
 from api.fan_out import FanOutWatch
 from api.metrics import Metrics
 from api.rate_limits import MissLimiter, RateLimiter
+from api.standing_reads import StandingReads
 from api.usage_details import UsageDetails
 from commands.usage_log import UsageLog
 from commands.writer import GroupCommitWriter
@@ -50,6 +51,8 @@ class Services:
     usage: UsageLog
     watch: LogWatch
     standings: StandingCache
+    standings_by_key: StandingReads
+    standings_by_id: StandingReads
     license_keys: LicenseKeys
     api_keys: ApiKeys
     admins: NamedAdmins

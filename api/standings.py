@@ -13,11 +13,11 @@ import msgspec
 from api.call import Call
 from api.credentials import identify
 from api.late_checks import still_holds
+from api.standing_reads import StandingReads
 from commands.usage_row import Operation, UsageType, usage_line
 from domain.errors import LicenseNotFound
 from domain.identifiers import device_digest
 from infra.vault import Vault
-from projections import standing as standings
 from projections.license_keys import KeyedLicense
 from projections.standing import Standing
 from projections.verdicts import Key
@@ -39,21 +39,22 @@ def products_named(call: Call, requested: str | None) -> tuple[str, ...]:
 
 def read_by_key(call: Call, key_digest: bytes, hardware_id: str) -> Awaitable[tuple[Key, Standing | None]]:
     """Return the standing of a device with a licence key, from memory where that is safe."""
-    return _read(call, standings.by_key, key_digest, hardware_id)
+    return _read(call, call.services.standings_by_key, key_digest, hardware_id)
 
 
 def read_by_id(call: Call, license_id: UUID, hardware_id: str) -> Awaitable[tuple[Key, Standing | None]]:
     """Return the standing of a device with a licence id, from memory where that is safe."""
-    return _read(call, standings.by_id, license_id, hardware_id)
+    return _read(call, call.services.standings_by_id, license_id, hardware_id)
 
 
-async def _read(call: Call, query: Any, license: bytes | UUID, hardware_id: str) -> tuple[Key, Standing | None]:
+async def _read(
+    call: Call, reads: StandingReads, license: bytes | UUID, hardware_id: str
+) -> tuple[Key, Standing | None]:
     key: Key = (license, device_digest(hardware_id))
     services = call.services
     found = services.standings.get(key, services.clock.monotonic())
     if found is None:
-        async with services.pool.connection() as connection:
-            found = await query(connection, *key, services.clock.monotonic())
+        found = await reads.read(key)
         _remember_subject(services.vault, found)
         if found is not None:
             # The vault has the key now.
@@ -79,10 +80,8 @@ async def license_of_key(call: Call, key_digest: bytes) -> KeyedLicense | None:
 
 async def read_afresh(call: Call, license_id: UUID, hardware_id: str) -> Standing | None:
     """Return the standing as the database has it now."""
-    services = call.services
-    async with services.pool.connection() as connection:
-        found = await standings.by_id(connection, license_id, device_digest(hardware_id), services.clock.monotonic())
-    _remember_subject(services.vault, found)
+    found = await call.services.standings_by_id.read((license_id, device_digest(hardware_id)))
+    _remember_subject(call.services.vault, found)
     return found
 
 

@@ -11,6 +11,7 @@ from api.metrics import Metrics
 from api.rate_limits import MemoryRateLimiter, RateLimiter
 from api.services import Services
 from api.shared_rate_limits import RedisRateLimiter
+from api.standing_reads import StandingReads
 from api.usage_details import UsageDetails
 from cli.core import compose_core
 from commands.event_mapper import decoder
@@ -25,6 +26,7 @@ from infra.senders import Senders
 from infra.settings import Settings
 from infra.subjects import Subjects
 from infra.tokens import Tokens
+from projections import standing
 from projections.license_keys import LicenseKeys
 from projections.log_watch import LogWatch
 from projections.verdicts import StandingCache
@@ -52,6 +54,8 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         usage=usage,
         watch=watch,
         standings=StandingCache(watch),
+        standings_by_key=StandingReads(pool, clock, standing.by_keys),
+        standings_by_id=StandingReads(pool, clock, standing.by_ids),
         license_keys=LicenseKeys(),
         api_keys=ApiKeys(pool, watch),
         admins=NamedAdmins(pool),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -43,17 +44,23 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return {"max_devices": self.max_devices, "current_devices": self.current_devices}
 
 
-_COLUMNS = """
-    SELECT l.license_id, l.subject_id, l.product, l.edition, l.max_devices, l.current_devices, l.features, l.is_active,
-        l.epoch, l.expires_at, d.activation_id, d.os_info_sealed,
-        s.wrapped_key, (SELECT coalesce(max(notification_id), 0) FROM licensing_events) AS position
-    FROM licenses l
-    JOIN data_subjects s USING (subject_id)
-    LEFT JOIN devices d ON d.license_id = l.license_id AND d.device_digest = %s AND d.is_active
+# The log's position is of the same snapshot as the rows. OFFSET 0 keeps each licence's part by itself, so that it is
+# found by its index, however few rows the planner believes the tables to have.
+_STANDINGS = """
+    SELECT asked.number, standing.*, (SELECT coalesce(max(notification_id), 0) FROM licensing_events) AS position
+    FROM unnest({types}) WITH ORDINALITY AS asked (license, device_digest, number)
+    CROSS JOIN LATERAL (
+        SELECT l.license_id, l.subject_id, l.product, l.edition, l.max_devices, l.current_devices, l.features,
+            l.is_active, l.epoch, l.expires_at, d.activation_id, d.os_info_sealed, s.wrapped_key
+        FROM licenses l
+        JOIN data_subjects s USING (subject_id)
+        LEFT JOIN devices d ON d.license_id = l.license_id AND d.device_digest = asked.device_digest AND d.is_active
+        WHERE l.{column} = asked.license OFFSET 0
+    ) AS standing
 """
 
-_BY_KEY = _COLUMNS + "WHERE l.key_digest = %s"
-_BY_ID = _COLUMNS + "WHERE l.license_id = %s"
+_BY_KEY = _STANDINGS.format(types="%b::bytea[], %b::bytea[]", column="key_digest")
+_BY_ID = _STANDINGS.format(types="%b::uuid[], %b::bytea[]", column="license_id")
 
 
 @lru_cache(4096)
@@ -62,22 +69,26 @@ def _shared(value: Any) -> Any:
     return value
 
 
-async def by_key(connection: Any, key_digest: bytes, device_digest: bytes, read_at: float) -> Standing | None:
-    """Return where the device stands with the licence of this key, or None where there is no such licence."""
-    return await _read(connection, _BY_KEY, device_digest, key_digest, read_at)
+async def by_keys(connection: Any, asked: Sequence[tuple[bytes, bytes]], read_at: float) -> list[Standing | None]:
+    """Return where devices stand, by the digests of licence key and device; None where there is no such licence."""
+    return await _read(connection, _BY_KEY, asked, read_at)
 
 
-async def by_id(connection: Any, license_id: UUID, device_digest: bytes, read_at: float) -> Standing | None:
-    """Return where the device stands with this licence, or None where there is none."""
-    return await _read(connection, _BY_ID, device_digest, license_id, read_at)
+async def by_ids(connection: Any, asked: Sequence[tuple[UUID, bytes]], read_at: float) -> list[Standing | None]:
+    """Return where devices stand, by licence id and the device's digest; None where there is no such licence."""
+    return await _read(connection, _BY_ID, asked, read_at)
 
 
-async def _read(connection: Any, query: str, device: bytes, license: object, read_at: float) -> Standing | None:
-    cursor = await connection.execute(query, (device, license))
-    row = await cursor.fetchone()
-    if row is None:
-        return None
-    # Many licences have the same: a hundred thousand standings in memory need not each have their own.
-    row["features"] = _shared(tuple(row["features"]))
-    row["product"], row["edition"] = _shared(row["product"]), _shared(row["edition"])
-    return Standing(**row, read_at=read_at)
+async def _read(
+    connection: Any, query: str, asked: Sequence[tuple[Any, bytes]], read_at: float
+) -> list[Standing | None]:
+    found: list[Standing | None] = [None] * len(asked)
+    licenses, devices = zip(*asked, strict=True)
+    cursor = await connection.execute(query, (list(licenses), list(devices)))
+    for row in await cursor.fetchall():
+        number = row.pop("number")
+        # Many licences have the same: a hundred thousand standings in memory need not each have their own.
+        row["features"] = _shared(tuple(row["features"]))
+        row["product"], row["edition"] = _shared(row["product"]), _shared(row["edition"])
+        found[number - 1] = Standing(**row, read_at=read_at)
+    return found

@@ -24,11 +24,7 @@ async def mends(services: Services, client: Client, database: Database) -> None:
 
     assert set(await asyncio.gather(*(get() for _ in range(40)))) == {404}
     assert services.pool.get_stats()["pool_size"] > 2
-    with database.connect_owner() as owner:
-        owner.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE application_name = 'lizenzserver' AND datname = current_database()"
-        )
+    end_all(database)
 
     refused = 0
 
@@ -40,3 +36,24 @@ async def mends(services: Services, client: Client, database: Database) -> None:
 
     await eventually(mended, 5)
     assert refused <= 2, "not one for each connection that was lost"
+
+
+async def test_validations_hear_nothing_of_it(database: Database, tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path), database) as (services, client):
+        licenses = [await client.new_license() for _ in range(20)]
+        for license in licenses:
+            assert (await client.activate(license, "pc")).status == 201
+        validated = [await client.validate(license, "pc") for license in licenses[:2]]
+        await asyncio.gather(*(client.admin("GET", f"/licenses/{uuid4()}") for _ in range(40)))
+        assert services.pool.get_stats()["pool_size"] > 2
+        end_all(database)
+        validated += await asyncio.gather(*(client.validate(license, "pc") for license in licenses[2:]))
+        assert [one["license_id"] for one in validated] == [one["license_id"] for one in licenses]
+
+
+def end_all(database: Database) -> None:
+    with database.connect_owner() as owner:
+        owner.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'lizenzserver' AND datname = current_database()"
+        )
