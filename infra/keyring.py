@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nacl.signing import SigningKey
 
 LONGEST_LIFE = timedelta(days=30)
@@ -56,7 +56,7 @@ class _StoredKey(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class SigningKeyPair:
-    """One Ed25519 key in the shapes that PyNaCl and PyJWT want; `kid` is its RFC 7638 thumbprint."""
+    """One Ed25519 key: PyNaCl signs with it, PyJWT verifies; `kid` is its RFC 7638 thumbprint."""
 
     kid: str
     created_at: datetime
@@ -64,15 +64,13 @@ class SigningKeyPair:
     public_raw: bytes
     public: Ed25519PublicKey = field(repr=False)
     signing: SigningKey = field(repr=False)
-    private: Ed25519PrivateKey = field(repr=False)
 
     @classmethod
     def from_seed(cls, seed: bytes, created_at: datetime, retired_at: datetime | None = None) -> Self:
         """Build the pair from its 32-byte seed; ValueError when it has another length."""
-        private = Ed25519PrivateKey.from_private_bytes(seed)
-        public = private.public_key()
-        raw = public.public_bytes_raw()
-        return cls(_thumbprint(raw), created_at, retired_at, raw, public, SigningKey(seed), private)
+        signing = SigningKey(seed)
+        raw = bytes(signing.verify_key)
+        return cls(_thumbprint(raw), created_at, retired_at, raw, Ed25519PublicKey.from_public_bytes(raw), signing)
 
     @property
     def jwk(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -18,7 +19,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from domain.errors import Invalid, InvalidToken
-from infra.keyring import LONGEST_LIFE, Keyring, from_base64url
+from infra.keyring import LONGEST_LIFE, Keyring, SigningKeyPair, from_base64url, to_base64url
 
 MAX_TOKEN_LENGTH = 16_384
 """Characters. The longest hardware id and product name, and 8 KiB of features, fit."""
@@ -51,7 +52,8 @@ _TYP = {TokenKind.ACCESS: "at+jwt", TokenKind.REFRESH: "rt+jwt", TokenKind.OFFLI
 class Claims:
     """What a token says. Times are aware, in UTC and in whole seconds; `family` is a refresh token's only.
 
-    `epoch` counts the licence's deactivations before the token: one more, and the token is dead for good.
+    `epoch` counts the licence's deactivations before the token: one more, and the token is dead for good. A family is
+    named by the `jti` of its first token.
     """
 
     kind: TokenKind
@@ -65,6 +67,11 @@ class Claims:
     family: UUID | None = None
     features: tuple[str, ...] = ()
     product: str | None = None
+
+    @property
+    def is_first_of_family(self) -> bool:
+        """Tell whether this refresh token is the one that its family began with."""
+        return self.jti == self.family
 
 
 _Second = Annotated[int, msgspec.Meta(ge=0, le=_LAST_SECOND)]
@@ -94,7 +101,7 @@ _read_payload = msgspec.json.Decoder(_Payload).decode
 class Tokens:
     """Issues tokens and verifies them. Safe to use from several threads.
 
-    To sign costs 55 µs, to verify 160 µs, to recognise a token that was verified before 2 µs, to refuse a made-up kid
+    To issue costs 33 µs, to verify 160 µs, to recognise a token that was verified before 2 µs, to refuse a made-up kid
     16 µs (measured).
     """
 
@@ -119,32 +126,31 @@ class Tokens:
     ) -> tuple[str, Claims]:
         """Return a new token and its claims. Both ends of its life are rounded down to whole seconds.
 
-        Raises Invalid when its features make it longer than `MAX_TOKEN_LENGTH`; ValueError for a life over 30 days
-        and for a family that is missing in a refresh token or given to another.
+        A refresh token without a family begins one. Raises Invalid when its features make it longer than
+        `MAX_TOKEN_LENGTH`; ValueError for a life over 30 days and for a family given to another kind.
         """
         if lifetime > LONGEST_LIFE:
             raise ValueError("retired keys are not kept long enough for this lifetime")
-        if (family is not None) is not (kind is TokenKind.REFRESH):
-            raise ValueError("a family belongs to refresh tokens, and to each of them")
+        if family is not None and kind is not TokenKind.REFRESH:
+            raise ValueError("a family belongs to refresh tokens")
         issued_at = int(now.timestamp())
+        jti = uuid4()
         payload = _Payload(
             iss=self._issuer,
             aud=kind.value,
             sub=license_id,
-            jti=uuid4(),
+            jti=jti,
             iat=issued_at,
             nbf=issued_at,
             exp=int((now + lifetime).timestamp()),
             hwid=hardware_id,
             act=activation_id,
             epoch=epoch,
-            fam=family,
+            fam=family or (jti if kind is TokenKind.REFRESH else None),
             features=features,
             product=product,
         )
-        key = self._keyring.active
-        headers = {"kid": key.kid, "typ": kind.typ}
-        token = jwt.PyJWS().encode(msgspec.json.encode(payload), key.private, algorithm=_ALGORITHM, headers=headers)
+        token = _signed(self._keyring.active, kind, msgspec.json.encode(payload))
         if len(token) > MAX_TOKEN_LENGTH:
             raise Invalid(features="too long for a token")
         return token, _claims(payload, kind)
@@ -218,6 +224,21 @@ class _Verified:
     def drop(self, fingerprint: bytes) -> None:
         with self._lock:
             self._entries.pop(fingerprint, None)
+
+
+def _signed(key: SigningKeyPair, kind: TokenKind, payload: bytes) -> str:
+    """Return the compact JWS of a payload, as PyJWT writes it.
+
+    By hand: PyJWT makes each header anew and signs by OpenSSL, so that issuing took 58 µs instead of 33 (measured).
+    """
+    signed = f"{_header(key.kid, kind)}.{to_base64url(payload)}"
+    return f"{signed}.{to_base64url(key.signing.sign(signed.encode()).signature)}"
+
+
+@lru_cache(64)
+def _header(kid: str, kind: TokenKind) -> str:
+    members = {"alg": _ALGORITHM, "kid": kid, "typ": kind.typ}
+    return to_base64url(json.dumps(members, separators=(",", ":")).encode())
 
 
 def _kid(token: str, kind: TokenKind) -> str:

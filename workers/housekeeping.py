@@ -23,6 +23,10 @@ CLEANING_EVERY = 60
 IDEMPOTENCY_LIFE = timedelta(hours=24)
 WRITER_LIFE = timedelta(days=7)
 """How long a process may be silent before its last round is forgotten."""
+FAMILY_KEPT = timedelta(days=1)
+"""How long a family of refresh tokens is kept after its last token's end. Its first token would be good again without
+it, so that no process's clock may be further behind.
+"""
 
 
 class Housekeeping:
@@ -65,4 +69,4 @@ class Housekeeping:
         await connection.execute("SELECT drop_usage_partitions(%s)", (today - timedelta(days=self._retention_days),))
         await connection.execute("DELETE FROM idempotency WHERE created_at < %s", (now - IDEMPOTENCY_LIFE,))
         await connection.execute("DELETE FROM usage_writers WHERE stored_at < %s", (now - WRITER_LIFE,))
-        await connection.execute("DELETE FROM refresh_families WHERE expires_at < %s", (now,))
+        await connection.execute("DELETE FROM refresh_families WHERE expires_at < %s", (now - FAMILY_KEPT,))

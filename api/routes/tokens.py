@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from datetime import timedelta
+from uuid import UUID
 
 from api.call import Call, as_uuid
 from api.endpoint import Auth, Endpoint
 from api.responses import Answer, answer
 from api.schemas.auth import JwkSet, NoBody, RefreshRequest, TokenAnswer, TokenRequest, VerifyAnswer
 from api.standings import Claim, products_named, read_afresh
-from api.token_checks import require_live
+from api.token_checks import current_standing, require_live
 from domain.errors import (
     DeviceLimitExceeded,
     DeviceNotActivated,
@@ -31,21 +31,14 @@ REFRESH_LIFE = timedelta(days=30)
 async def create_token(call: Call) -> Answer:
     """Give tokens to an active device, and begin a family of refresh tokens."""
     body: TokenRequest = call.body
-    license_id = as_uuid(body.license_id)
-    standing = await read_afresh(call, license_id, body.hardware_id) if license_id else None
+    standing = await current_standing(call, as_uuid(body.license_id), body.hardware_id)
     if standing is None:
         raise LicenseNotFound("License not found")
     claim = Claim(standing.device_is_active, products_named(call, None))
     refused = refusal(standing, claim, call.now)
     if refused is not None:
         raise refused
-    family = uuid4()
-    tokens, refresh = _issue(call, standing, body.hardware_id, family)
-    async with call.services.pool.connection() as connection:
-        await connection.execute(
-            "INSERT INTO refresh_families (family_id, license_id, current_jti, expires_at) VALUES (%s, %s, %s, %s)",
-            (family, standing.license_id, refresh.jti, refresh.expires_at),
-        )
+    tokens, _ = _issue(call, standing, body.hardware_id)
     return answer(200, tokens)
 
 
@@ -61,27 +54,43 @@ async def refresh_token(call: Call) -> Answer:
     standing = require_live(await read_afresh(call, claims.license_id, claims.hardware_id), claims)
     if has_expired(standing, call.now):
         raise LicenseExpired
-    assert claims.family is not None
-    tokens, refresh = _issue(call, standing, claims.hardware_id, claims.family)
-    if not await _rotate(call, claims, refresh.jti, refresh.expires_at):
+    tokens, new = _issue(call, standing, claims.hardware_id, claims.family)
+    if not await _rotate(call, claims, new):
         raise InvalidToken("The refresh token was used before; its family is revoked", reason="reused")
     return answer(200, tokens)
 
 
-async def _rotate(call: Call, used: Claims, new_jti: UUID, expires_at: datetime) -> bool:
-    """Put the new token in the used one's place; where another is there already, revoke the family."""
-    async with call.services.pool.connection() as connection, connection.transaction():
-        cursor = await connection.execute(
-            "UPDATE refresh_families SET current_jti = %s, expires_at = %s WHERE family_id = %s AND current_jti = %s",
-            (new_jti, expires_at, used.family, used.jti),
-        )
-        if cursor.rowcount == 1:
-            return True
-        await connection.execute("UPDATE refresh_families SET current_jti = NULL WHERE family_id = %s", (used.family,))
-    return False
+_ROTATE = """
+    INSERT INTO refresh_families AS family (family_id, license_id, current_jti, expires_at)
+    VALUES (%(family)s, %(license)s, CASE WHEN %(is_first)s THEN %(new)s::uuid END, %(expires_at)s)
+    ON CONFLICT (family_id) DO UPDATE SET
+        current_jti = CASE WHEN family.current_jti = %(used)s THEN %(new)s::uuid END,
+        expires_at = greatest(family.expires_at, excluded.expires_at)
+    RETURNING current_jti IS NOT NULL AS is_good
+"""
 
 
-def _issue(call: Call, standing: Standing, hardware_id: str, family: UUID) -> tuple[TokenAnswer, Claims]:
+async def _rotate(call: Call, used: Claims, new: Claims) -> bool:
+    """Put the new token in the used one's place; where another is there already, revoke the family.
+
+    A family without a row has never been refreshed, and its first token is good; so issuing one writes nothing.
+    """
+    values = {
+        "family": used.family,
+        "license": used.license_id,
+        "is_first": used.is_first_of_family,
+        "used": used.jti,
+        "new": new.jti,
+        # Of two processes' clocks the later one counts: the row must outlive each token that it says is used up.
+        "expires_at": max(used.expires_at, new.expires_at),
+    }
+    async with call.services.pool.connection() as connection:
+        cursor = await connection.execute(_ROTATE, values)
+        row = await cursor.fetchone()
+    return row is not None and bool(row["is_good"])
+
+
+def _issue(call: Call, standing: Standing, hardware_id: str, family: UUID | None = None) -> tuple[TokenAnswer, Claims]:
     tokens = call.services.tokens
     assert standing.activation_id is not None
     access, _ = tokens.issue(
@@ -150,6 +159,7 @@ ENDPOINTS = (
             DeviceLimitExceeded,
         ),
         statuses={DeviceLimitExceeded: 403},
+        checks_changes=True,
         tag="auth",
     ),
     Endpoint(

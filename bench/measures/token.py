@@ -1,4 +1,4 @@
-"""`token`: two signatures and one durable row a request."""
+"""`token`: two signatures a request, and a check that what they rest on is current."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import example, given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
@@ -94,6 +95,20 @@ class TestIssuedTokens:
     def test_have_each_its_own_jti(self, tokens: Tokens) -> None:
         assert len({issue(tokens)[1].jti for _ in range(100)}) == 100
 
+    def test_begin_a_family_of_their_own_name_unless_they_continue_one(self, tokens: Tokens) -> None:
+        _, first = issue(tokens, REFRESH, family=None)
+        assert (first.family, first.is_first_of_family) == (first.jti, True)
+        _, second = issue(tokens, REFRESH, family=first.family)
+        assert (second.family, second.is_first_of_family) == (first.jti, False)
+
+    @pytest.mark.parametrize("kind", TokenKind)
+    def test_are_what_pyjwt_would_write(self, tokens: Tokens, keyring: Keyring, kind: TokenKind) -> None:
+        token, _ = issue(tokens, kind, features=("ü",), hardware_id="\U0001f600")
+        payload = base64.urlsafe_b64decode(token.split(".")[1] + "==")
+        private = Ed25519PrivateKey.from_private_bytes(bytes(keyring.active.signing))
+        headers = {"kid": keyring.active.kid, "typ": kind.typ}
+        assert jwt.PyJWS().encode(payload, private, algorithm="EdDSA", headers=headers) == token
+
     def test_name_key_and_kind_in_a_header_of_three_members(self, tokens: Tokens, keyring: Keyring) -> None:
         heads = [decoded(issue(tokens, kind)[0].split(".")[0]) for kind in TokenKind]
         assert heads == [{**header(keyring), "typ": typ} for typ in ("at+jwt", "rt+jwt", "offline+jwt")]
@@ -116,7 +131,6 @@ class TestIssuedTokens:
         [
             {"lifetime": timedelta(days=30, microseconds=1)},
             {"family": uuid4()},
-            {"kind": REFRESH, "family": None},
         ],
     )
     def test_are_not_issued_in_shapes_that_could_not_be_verified(self, tokens: Tokens, wrong: dict[str, Any]) -> None:

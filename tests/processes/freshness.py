@@ -107,8 +107,23 @@ async def stop_heartbeats(lane: Lane) -> bool:
     return (refused.status, still_refused.status) == (401, 401)
 
 
+async def stop_tokens(lane: Lane) -> bool:
+    """Deactivate the device, which the other process has just given tokens."""
+    assert (await lane.user.tokens(lane.license, lane.device)).status == 200
+    await lane.admin("POST", "/devices/deactivate", {"hardware_id": lane.device})
+    refused = await lane.user.tokens(lane.license, lane.device)
+    return refused.status == 403 and bool(refused["error_code"] == "DEVICE_NOT_ACTIVATED")
+
+
 Kind = Callable[[Lane], Awaitable[bool]]
-KINDS: tuple[Kind, ...] = (revoke_license, deactivate_device, transfer_seat, revoke_api_key, stop_heartbeats)
+KINDS: tuple[Kind, ...] = (
+    revoke_license,
+    deactivate_device,
+    transfer_seat,
+    revoke_api_key,
+    stop_tokens,
+    stop_heartbeats,
+)
 
 HEARTBEATS_A_LICENCE = 15
 """Rounds of heartbeats after which a lane takes a new licence: a licence's tokens may be used 60 times a minute."""

@@ -59,7 +59,7 @@ def segment(value: Any) -> str:
 
 def signed(keyring: Keyring, header: Any, payload: Any) -> str:
     data = f"{segment(header)}.{segment(payload)}"
-    return f"{data}.{segment(keyring.active.private.sign(data.encode()))}"
+    return f"{data}.{segment(keyring.active.signing.sign(data.encode()).signature)}"
 
 
 def by_strangers(token: str, keyring: Keyring) -> Iterator[str]:
