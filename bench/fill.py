@@ -40,6 +40,12 @@ _EVENTS = (
 _SUBJECTS = "COPY data_subjects (subject_id, lookup_hash, wrapped_key) FROM STDIN WITH (FORMAT binary)"
 
 
+_KNOWN = """
+    SELECT l.subject_id, max(e.originator_version) AS version
+    FROM licenses l JOIN licensing_events e ON e.originator_id = l.license_id WHERE l.license_id = %s GROUP BY 1
+"""
+
+
 def license_key(number: int) -> str:
     """Return the key of a licence, of the length that keys have."""
     return f"LIC-{number:012d}"
@@ -91,17 +97,15 @@ def fill(  # noqa: PLR0913 - how much of what, and where
 
 
 def lengthen(settings: Settings, database: Database, numbers: range, events: int) -> None:
-    """Give licences that `fill` made so many events each: devices come and go. The views follow."""
+    """Bring licences that `fill` made to so many events each: devices come and go. The views follow."""
     core = compose_core(settings, database)
     with closing(core.application), database.connect_owner() as connection:
         connection.execute(f"SET search_path = {SCHEMA}")
         filling = _Filling(core, connection, datetime.now(UTC))
         filling.position = _last_position(connection)
         for number in numbers:
-            (subject,) = connection.execute(
-                "SELECT subject_id FROM licenses WHERE license_id = %s", (license_id(number),)
-            ).fetchall()
-            life = filling.history(number, subject["subject_id"], events)
+            (known,) = connection.execute(_KNOWN, (license_id(number),)).fetchall()
+            life = filling.history(number, known["subject_id"], range(known["version"] + 1, events + 1))
             for first in range(0, len(life), CHUNK):
                 with connection.transaction():
                     filling.write(life[first : first + CHUNK])
@@ -152,14 +156,14 @@ class _Filling:
         self._connection.execute("VACUUM (ANALYZE)")
         self._connection.execute("CHECKPOINT")
 
-    def history(self, number: int, subject_id: UUID, events: int) -> list[Recorded]:
-        """Return what follows on a licence's first two events, up to so many: ten devices in turn come and go."""
+    def history(self, number: int, subject_id: UUID, versions: range) -> list[Recorded]:
+        """Return a licence's events of these versions: ten devices in turn come and go."""
         life: list[Recorded] = []
         device = ""
-        for version in range(3, events + 1):
+        for version in versions:
             event_id = _id(b"past", number * 1_000_000 + version)
             fact: Fact
-            if version % 2:
+            if (version - versions.start) % 2 == 0:
                 device = f"old-{version // 2 % 10}"
                 fact = DeviceActivated(hardware_id=device, app_version="4.2.0")
             else:

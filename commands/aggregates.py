@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,9 @@ from eventsourcing.persistence import Mapper, StoredEvent
 from psycopg import Connection
 
 from commands.handlers import Aggregate, evolve
+from commands.one_trip import Answer
 from commands.recorder import LicensingRecorder
+from commands.snapshots import Snapshots
 from domain.facts import Recorded, SettingsChanged
 from domain.license import License
 
@@ -33,6 +35,7 @@ class AggregateCache:
     def __init__(self, recorder: LicensingRecorder, mapper: Mapper[UUID]) -> None:
         self._recorder = recorder
         self._mapper = mapper
+        self._snapshots = Snapshots()
         self._states: OrderedDict[UUID, Aggregate] = OrderedDict()
         self._position: int | None = None
         self._touched: set[UUID] = set()
@@ -49,16 +52,11 @@ class AggregateCache:
         wanted = list(ids)
         missing = [aggregate_id for aggregate_id in wanted if aggregate_id not in self._states]
         assert self._position is not None
-        tail, histories = self._recorder.read(connection, self._position, MAX_TAIL, missing)
-        if len(tail) == MAX_TAIL:
-            self.clear()
+        with self._recorder.trip(connection) as trip:
+            tail = self._recorder.tail(trip, self._position, MAX_TAIL)
+            histories = self._snapshots.ask(trip, missing) if missing else None
+        if not self._follow(tail.rows()) or not (histories is None or self._take(histories, missing)):
             return self.refresh(connection, wanted)
-        if not self._follow(tail):
-            return self.refresh(connection, wanted)
-        for stored in histories:
-            # Nothing is decided about settings: who names their id as some other thing's names nothing.
-            if stored.topic != SettingsChanged.stored_name:
-                self._evolve_stored(stored)
         for aggregate_id in wanted:
             if aggregate_id in self._states:
                 self._states.move_to_end(aggregate_id)
@@ -71,14 +69,18 @@ class AggregateCache:
         self.clear()
         self._position = row["head"]
 
-    def _follow(self, tail: Iterable[tuple[int, StoredEvent]]) -> bool:
-        """Apply events to the aggregates in memory; tell whether all could be read.
+    def _follow(self, tail: Sequence[tuple[Any, ...]]) -> bool:
+        """Apply events to the aggregates in memory; tell whether all of them are at the head of the log now.
 
-        An aggregate whose event could not be is forgotten: only who needs it shall be told, when it is read anew.
+        An aggregate whose event can't be read is forgotten: only who needs it shall be told, when it is read anew.
         """
+        if len(tail) == MAX_TAIL:
+            self.clear()
+            return False
         complete = True
-        for position, stored in tail:
+        for position, *columns in tail:
             self._position = position
+            stored = StoredEvent(*columns)
             state = self._states.get(stored.originator_id)  # type: ignore[arg-type]
             if state is not None and stored.originator_version == state.version + 1:
                 try:
@@ -87,10 +89,26 @@ class AggregateCache:
                     complete = False
         return complete
 
+    def _take(self, histories: Answer, ids: Sequence[UUID]) -> bool:
+        """Bring aggregates into memory; tell whether all histories could be read from where they were read."""
+        licenses, events, complete = self._snapshots.take(histories)
+        if not complete:
+            return False
+        for license in licenses:
+            self._put(license.id, license)
+        for stored in events:
+            # Nothing is decided about settings: who names their id as some other thing's names nothing.
+            if stored.topic != SettingsChanged.stored_name:
+                self._evolve_stored(stored)
+        counts = Counter(stored.originator_id for stored in events)
+        for aggregate_id in ids:
+            self._snapshots.loaded(self._states.get(aggregate_id), counts[aggregate_id])
+        return True
+
     def apply(self, event: Recorded) -> None:
         """Apply an event that is about to be saved."""
         self._touched.add(event.originator_id)
-        self._evolve(event)
+        self._snapshots.advanced(self._evolve(event))
 
     def saved(self, positions: Sequence[int]) -> None:
         """Note that what was applied is in the log, at these positions.
@@ -100,6 +118,11 @@ class AggregateCache:
         self._touched.clear()
         if positions and self._position is not None and positions[0] == self._position + 1:
             self._position = positions[-1]
+
+    def write_snapshots(self, connection: Connection[Any]) -> None:
+        """Write the snapshots that are due. Between batches, when all that is in memory is in the log."""
+        if not self._touched:
+            self._snapshots.write(connection, self._states)
 
     def clear_failed(self) -> None:
         """Forget the aggregates that events were applied to which are not in the log."""
@@ -125,12 +148,17 @@ class AggregateCache:
     def _forget(self, aggregate_id: UUID) -> None:
         self._devices -= _size(self._states.pop(aggregate_id, None))
 
-    def _evolve(self, event: Any) -> None:
+    def _evolve(self, event: Any) -> Aggregate:
         state = self._states.get(event.originator_id)
         before = _size(state)
         state = evolve(state, event)
         self._states[event.originator_id] = state
         self._devices += _size(state) - before
+        return state
+
+    def _put(self, aggregate_id: UUID, state: Aggregate) -> None:
+        self._states[aggregate_id] = state
+        self._devices += _size(state)
 
     def _shrink(self, keep: int) -> None:
         while len(self._states) > max(keep, MAX_AGGREGATES) or (

@@ -79,9 +79,9 @@ _TAIL = f"""
     FROM {EVENTS_TABLE} WHERE notification_id > %s ORDER BY notification_id LIMIT %s
 """  # noqa: S608
 
-_OF_AGGREGATES = f"""
+_OF_AGGREGATE = f"""
     SELECT originator_id, originator_version, topic, state
-    FROM {EVENTS_TABLE} WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version
+    FROM {EVENTS_TABLE} WHERE originator_id = %b ORDER BY originator_version
 """  # noqa: S608
 
 _STALE_HOLDERS = """
@@ -119,6 +119,10 @@ class LicensingRecorder(PostgresApplicationRecorder):
         self._views = views
         self._prepared: WeakKeyDictionary[Connection[Any], dict[Statement, bytes]] = WeakKeyDictionary()
 
+    def trip(self, connection: Connection[Any]) -> Trip:
+        """Begin to gather statements that go to the server together."""
+        return Trip(connection, self._prepared.setdefault(connection, {}))
+
     def insert_events(
         self,
         stored_events: Sequence[StoredEvent],
@@ -143,7 +147,7 @@ class LicensingRecorder(PostgresApplicationRecorder):
         assert connection is not None
         # The connection is in autocommit mode: BEGIN and COMMIT are said here.
         try:
-            with self._trip(connection) as trip:
+            with self.trip(connection) as trip:
                 if not has_lock:
                     _begin(trip)
                 inserted = _insert(trip, stored_events)
@@ -168,7 +172,7 @@ class LicensingRecorder(PostgresApplicationRecorder):
         What it reads is after every commit that may still have been under way.
         """
         try:
-            with self._trip(connection) as trip:
+            with self.trip(connection) as trip:
                 _begin(trip)
             yield
         finally:
@@ -187,35 +191,21 @@ class LicensingRecorder(PostgresApplicationRecorder):
             self._roll_back(connection)
             raise
 
-    def read(
-        self, connection: Connection[Any], after: int, limit: int, ids: Sequence[UUID]
-    ) -> tuple[list[tuple[int, StoredEvent]], list[StoredEvent]]:
-        """Read the log's tail and whole aggregates in one round trip.
-
-        Returns up to `limit` events after a position, in order, each with its position; and all events of the
-        aggregates with these ids, which are not behind that tail, by aggregate and version.
-        """
-        with self._trip(connection) as trip:
-            tail = trip.execute(_TAIL, (after, limit))
-            histories = trip.execute(_OF_AGGREGATES, (list(ids),)) if ids else None
-        return (
-            [(position, StoredEvent(*columns)) for position, *columns in tail.rows()],
-            [StoredEvent(*columns) for columns in histories.rows()] if histories else [],
-        )
+    def tail(self, trip: Trip, after: int, limit: int) -> Answer:
+        """Ask for up to `limit` events after a position, in order: each its position and the columns of StoredEvent."""
+        return trip.execute(_TAIL, (after, limit))
 
     def of_aggregate(self, connection: Connection[Any], aggregate_id: UUID) -> list[StoredEvent]:
         """Read all events of an aggregate, in order."""
-        _, history = self.read(connection, 0, 0, [aggregate_id])
-        return history
+        with self.trip(connection) as trip:
+            history = trip.execute(_OF_AGGREGATE, (aggregate_id,))
+        return [StoredEvent(*columns) for columns in history.rows()]
 
     def _roll_back(self, connection: Connection[Any]) -> None:
         if not connection.broken and connection.info.transaction_status is not TransactionStatus.IDLE:
             # psycopg would have all prepared statements deallocated.
-            with self._trip(connection) as trip:
+            with self.trip(connection) as trip:
                 trip.execute("ROLLBACK")
-
-    def _trip(self, connection: Connection[Any]) -> Trip:
-        return Trip(connection, self._prepared.setdefault(connection, {}))
 
 
 def _begin(trip: Trip) -> None:

@@ -140,6 +140,8 @@ class GroupCommitWriter:
             assert self._loop is not None
             futures = [waiting.future for waiting in batch]
             self._loop.call_soon_threadsafe(_resolve, futures, answers)
+            if self._connection is not None and not self._connection.closed:
+                self._aggregates.write_snapshots(self._connection)
         self._disconnect()
 
     def _take(self) -> list[_Waiting]:

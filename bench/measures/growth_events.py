@@ -1,15 +1,16 @@
 """`growth-events`: activate and deactivate on licences with long histories, against licences with hardly any.
 
 Warm: the service has the licence in memory, as it has after any order. Cold: the first order for a licence since the
-process started, for which it reads the whole history. A licence is cold once a process, so cold orders are counted one
-by one, over one connection, from Python, whose share is the same on both sides.
+process started, for which it reads the last snapshot and the events after it. Histories are written straight into the
+log; each has a snapshot, by the service, and as many events after it as there are on average. A licence is cold once a
+process, so cold orders are counted one by one, over one connection, from Python, whose share is the same on both sides.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from itertools import count
@@ -22,6 +23,7 @@ from bench.lab import Lab
 from bench.load import WrongAnswers
 from bench.servers import Server
 from bench.sides import Side, latencies, load_note, measured
+from commands.snapshots import EVERY
 from infra.postgres import Database
 
 NEW = 500
@@ -73,11 +75,21 @@ def _groups(histories: tuple[int, ...]) -> dict[int, range]:
 def _database(lab: Lab, groups: Mapping[int, range]) -> Database:
     # One licence more, which takes the first order of all.
     database = lab.filled_database(max(lab.sizes.licences, max(part.stop for part in groups.values()) + 1))
-    for events, part in groups.items():
-        if events > 2:  # noqa: PLR2004 - what fill gives each
-            lab.say(f"writing {len(part)} licences with {events:,} events each")
-            lengthen(lab.settings, database, part, events)
+    long = {events: part for events, part in groups.items() if events > 2}  # noqa: PLR2004 - what fill gives each
+    for events, part in long.items():
+        lab.say(f"writing {len(part)} licences with {events:,} events each")
+        lengthen(lab.settings, database, part, events - EVERY // 2 if events > EVERY else events)
+    _have_snapshots(lab, database, [number for part in long.values() for number in part[:COLD_LICENCES]])
+    for events, part in long.items():
+        lengthen(lab.settings, database, part, events)
     return database
+
+
+def _have_snapshots(lab: Lab, database: Database, numbers: Iterable[int]) -> None:
+    """Have the service write the snapshots of long histories, as it does after their first order."""
+    with lab.api(database) as server, _caller(lab, server) as activate:
+        for number in numbers:
+            activate(number)
 
 
 def _cold(lab: Lab, database: Database, groups: Mapping[int, range]) -> dict[int, float]:

@@ -31,7 +31,8 @@ def events(database: Database, number: int) -> int:
 
 def test_long_histories_are_as_the_service_would_have_made_them(lab: Lab) -> None:
     database = lab.filled_database(lab.sizes.licences)
-    lengthen(lab.settings, database, LONG, LENGTH)
+    for length in (LENGTH // 2, LENGTH):
+        lengthen(lab.settings, database, LONG, length)
     assert [events(database, number) for number in (2, 3, 4, 5)] == [2, LENGTH, LENGTH, 2]
     with database.connect_owner() as owner:
         check = Rebuild(owner, INLINE, decoder(), EVENTS_LOCK)
