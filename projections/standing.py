@@ -44,8 +44,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return {"max_devices": self.max_devices, "current_devices": self.current_devices}
 
 
-# The log's position is of the same snapshot as the rows. OFFSET 0 keeps each licence's part by itself, so that it is
-# found by its index, however few rows the planner believes the tables to have.
+# The log's position is of the same snapshot as the rows. OFFSET 0 keeps a part by itself: each licence and each device
+# is found by its index, also where the planner believes that the tables are nearly empty.
 _STANDINGS = """
     SELECT asked.number, standing.*, (SELECT coalesce(max(notification_id), 0) FROM licensing_events) AS position
     FROM unnest({types}) WITH ORDINALITY AS asked (license, device_digest, number)
@@ -54,7 +54,10 @@ _STANDINGS = """
             l.is_active, l.epoch, l.expires_at, d.activation_id, d.os_info_sealed, s.wrapped_key
         FROM licenses l
         JOIN data_subjects s USING (subject_id)
-        LEFT JOIN devices d ON d.license_id = l.license_id AND d.device_digest = asked.device_digest AND d.is_active
+        LEFT JOIN LATERAL (
+            SELECT activation_id, os_info_sealed FROM devices
+            WHERE license_id = l.license_id AND device_digest = asked.device_digest AND is_active OFFSET 0
+        ) AS d ON true
         WHERE l.{column} = asked.license OFFSET 0
     ) AS standing
 """
