@@ -15,7 +15,7 @@ from api.credential_store import ApiKeys, NamedAdmins
 from api.fan_out import FanOutWatch
 from api.metrics import Metrics
 from api.rate_limits import MissLimiter, RateLimiter
-from api.standing_reads import StandingReads
+from api.shared_reads import SharedReads
 from api.usage_details import UsageDetails
 from commands.usage_log import UsageLog
 from commands.writer import GroupCommitWriter
@@ -29,9 +29,10 @@ from infra.settings import Settings
 from infra.subjects import Subjects
 from infra.tokens import Tokens
 from infra.vault import Vault
-from projections.license_keys import LicenseKeys
+from projections.license_keys import FoundLicense, LicenseKeys
 from projections.log_watch import LogWatch
-from projections.verdicts import StandingCache
+from projections.standing import Standing
+from projections.verdicts import Key, StandingCache
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
@@ -51,9 +52,10 @@ class Services:
     usage: UsageLog
     watch: LogWatch
     standings: StandingCache
-    standings_by_key: StandingReads
-    standings_by_id: StandingReads
+    standings_by_key: SharedReads[Key, Standing]
+    standings_by_id: SharedReads[Key, Standing]
     license_keys: LicenseKeys
+    licenses_by_key: SharedReads[bytes, FoundLicense]
     api_keys: ApiKeys
     admins: NamedAdmins
     vault: Vault

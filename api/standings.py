@@ -13,7 +13,7 @@ import msgspec
 from api.call import Call
 from api.credentials import identify
 from api.late_checks import still_holds
-from api.standing_reads import StandingReads
+from api.shared_reads import SharedReads
 from commands.usage_row import Operation, UsageType, usage_line
 from domain.errors import LicenseNotFound
 from domain.identifiers import device_digest
@@ -48,7 +48,7 @@ def read_by_id(call: Call, license_id: UUID, hardware_id: str) -> Awaitable[tupl
 
 
 async def _read(
-    call: Call, reads: StandingReads, license: bytes | UUID, hardware_id: str
+    call: Call, reads: SharedReads[Key, Standing], license: bytes | UUID, hardware_id: str
 ) -> tuple[Key, Standing | None]:
     key: Key = (license, device_digest(hardware_id))
     services = call.services
@@ -68,8 +68,7 @@ async def license_of_key(call: Call, key_digest: bytes) -> KeyedLicense | None:
     known = services.license_keys.remembered(key_digest)
     if known is not None and services.vault.knows(known.subject_id):
         return known
-    async with services.pool.connection() as connection:
-        found = await services.license_keys.find(connection, key_digest)
+    found = await services.licenses_by_key.read(key_digest)
     if found is None:
         return None
     keyed, wrapped_key = found

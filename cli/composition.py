@@ -11,7 +11,7 @@ from api.metrics import Metrics
 from api.rate_limits import MemoryRateLimiter, RateLimiter
 from api.services import Services
 from api.shared_rate_limits import RedisRateLimiter
-from api.standing_reads import StandingReads
+from api.shared_reads import SharedReads
 from api.usage_details import UsageDetails
 from cli.core import compose_core
 from commands.event_mapper import decoder
@@ -40,6 +40,7 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
     pool = database.pool()
     clock = Clock()
     watch = LogWatch()
+    license_keys = LicenseKeys()
     metrics = Metrics()
     limiter = _limiter(settings, metrics)
     address_limiter = _limiter(settings, metrics)
@@ -54,9 +55,10 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
         usage=usage,
         watch=watch,
         standings=StandingCache(watch),
-        standings_by_key=StandingReads(pool, clock, standing.by_keys),
-        standings_by_id=StandingReads(pool, clock, standing.by_ids),
-        license_keys=LicenseKeys(),
+        standings_by_key=SharedReads(pool, clock, standing.by_keys),
+        standings_by_id=SharedReads(pool, clock, standing.by_ids),
+        license_keys=license_keys,
+        licenses_by_key=SharedReads(pool, clock, license_keys.find),
         api_keys=ApiKeys(pool, watch),
         admins=NamedAdmins(pool),
         vault=core.vault,

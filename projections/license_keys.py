@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,9 +17,12 @@ class KeyedLicense(NamedTuple):
     subject_id: UUID
 
 
+FoundLicense = tuple[KeyedLicense, bytes | None]
+"""A licence, and its data subject's wrapped data key."""
+
 _FIND = """
-    SELECT l.license_id, l.subject_id, s.wrapped_key
-    FROM licenses l JOIN data_subjects s USING (subject_id) WHERE l.key_digest = %s
+    SELECT l.key_digest, l.license_id, l.subject_id, s.wrapped_key
+    FROM licenses l JOIN data_subjects s USING (subject_id) WHERE l.key_digest = ANY(%b)
 """
 
 
@@ -32,13 +36,14 @@ class LicenseKeys:
         """Return the licence from memory."""
         return self._known.get(key_digest)
 
-    async def find(self, connection: Any, key_digest: bytes) -> tuple[KeyedLicense, bytes | None] | None:
-        """Return the licence and its subject's wrapped data key from the database; None where the key is nobody's."""
-        cursor = await connection.execute(_FIND, (key_digest,))
-        row = await cursor.fetchone()
-        if row is None:
-            return None
-        found = self._known[key_digest] = KeyedLicense(row["license_id"], row["subject_id"])
-        if len(self._known) > MAX_KEYS:
+    async def find(self, connection: Any, key_digests: Sequence[bytes], _: float = 0) -> list[FoundLicense | None]:
+        """Return each licence from the database, with its wrapped data key; None where a key is nobody's."""
+        cursor = await connection.execute(_FIND, (list(key_digests),))
+        found: dict[bytes, FoundLicense] = {}
+        for row in await cursor.fetchall():
+            digest = bytes(row["key_digest"])
+            license = self._known[digest] = KeyedLicense(row["license_id"], row["subject_id"])
+            found[digest] = license, row["wrapped_key"]
+        while len(self._known) > MAX_KEYS:
             self._known.popitem(last=False)
-        return found, row["wrapped_key"]
+        return [found.get(digest) for digest in key_digests]

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from api.standing_reads import StandingReads
+from api.shared_reads import SharedReads
 from commands.writer import GroupCommitWriter
 from domain.identifiers import device_digest
 from infra.clock import Clock
@@ -39,9 +39,9 @@ class Gate:
 
 
 @pytest.fixture
-async def reads(database: Database, gate: Gate) -> AsyncIterator[StandingReads]:
+async def reads(database: Database, gate: Gate) -> AsyncIterator[SharedReads[Key, Standing]]:
     async with database.pool() as pool:
-        yield StandingReads(pool, Clock(), gate)
+        yield SharedReads[Key, Standing](pool, Clock(), gate)
 
 
 @pytest.fixture
@@ -63,7 +63,9 @@ def key(license_id: UUID, hardware_id: str = "pc") -> Key:
     return license_id, device_digest(hardware_id)
 
 
-async def test_each_gets_its_own_of_one_query(database: Database, reads: StandingReads, gate: Gate) -> None:
+async def test_each_gets_its_own_of_one_query(
+    database: Database, reads: SharedReads[Key, Standing], gate: Gate
+) -> None:
     gate.open.set()
     async with running_writer(database) as writer:
         licenses = [await issued(writer, database) for _ in range(20)]
@@ -82,7 +84,7 @@ async def test_each_gets_its_own_of_one_query(database: Database, reads: Standin
 
 
 async def test_who_asks_during_a_query_gets_what_holds_then(
-    database: Database, reads: StandingReads, gate: Gate
+    database: Database, reads: SharedReads[Key, Standing], gate: Gate
 ) -> None:
     async with running_writer(database) as writer:
         license_id = await issued(writer, database)
@@ -100,7 +102,7 @@ async def test_who_asks_during_a_query_gets_what_holds_then(
     assert len(gate.asked) == 2
 
 
-async def test_a_failure_is_everybodys(reads: StandingReads, gate: Gate) -> None:
+async def test_a_failure_is_everybodys(reads: SharedReads[Key, Standing], gate: Gate) -> None:
     gate.open.set()
     gate.error = psycopg.errors.QueryCanceled("took too long")
     found = await asyncio.gather(*(reads.read(key(uuid4())) for _ in range(3)), return_exceptions=True)
@@ -109,7 +111,7 @@ async def test_a_failure_is_everybodys(reads: StandingReads, gate: Gate) -> None
     assert await reads.read(key(uuid4())) is None
 
 
-async def test_who_leaves_does_not_harm_the_others(reads: StandingReads, gate: Gate) -> None:
+async def test_who_leaves_does_not_harm_the_others(reads: SharedReads[Key, Standing], gate: Gate) -> None:
     gate.open.set()
     leaves, stays = reads.read(key(uuid4())), reads.read(key(uuid4()))
     leaves.cancel()
@@ -118,7 +120,7 @@ async def test_who_leaves_does_not_harm_the_others(reads: StandingReads, gate: G
 
 async def test_without_a_connection_all_hear_of_it(database: Database, gate: Gate) -> None:
     pool = database.pool()
-    reads = StandingReads(pool, Clock(), gate)
+    reads = SharedReads[Key, Standing](pool, Clock(), gate)
     found = await asyncio.gather(*(reads.read(key(uuid4())) for _ in range(3)), return_exceptions=True)
     assert [isinstance(one, psycopg.OperationalError) for one in found] == [True] * 3
     await pool.open()

@@ -1,41 +1,40 @@
-"""Reads of standings that wait at the same moment share one query: the round trip costs far more than a row does."""
+"""Reads that wait at the same moment share one query: the round trip costs far more than a row does."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import psycopg
 
 from infra.clock import Clock
 from infra.postgres import POOL_WAIT_SECONDS
-from projections.standing import Standing
-from projections.verdicts import Key
 
-Query = Callable[[Any, Sequence[Key], float], Awaitable[list[Standing | None]]]
-"""Returns the standing of each key, on a connection, at a monotonic second."""
+Key = TypeVar("Key")
+Found = TypeVar("Found")
 
-_Asked = tuple[Key, asyncio.Future[Standing | None]]
+Query: TypeAlias = Callable[[Any, Sequence[Key], float], Awaitable[list[Found | None]]]
+"""Returns what each key stands for, on a connection, at a monotonic second."""
 
 
-class StandingReads:
+class SharedReads(Generic[Key, Found]):
     """Gathers keys until there is a connection for them. `pool` gives connections.
 
-    A key is read after it was asked for, so that what was committed before is in its standing. While one query is
+    A key is read after it was asked for, so that what was committed before is in what is found. While one query is
     under way others may begin, as many as the pool has connections.
     """
 
-    def __init__(self, pool: Any, clock: Clock, query: Query) -> None:
+    def __init__(self, pool: Any, clock: Clock, query: Query[Key, Found]) -> None:
         self._pool = pool
         self._clock = clock
         self._query = query
-        self._gathering: list[_Asked] = []
+        self._gathering: list[tuple[Key, asyncio.Future[Found | None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def read(self, key: Key) -> asyncio.Future[Standing | None]:
-        """Return the standing of a device as the database has it now. Raises what the pool and the query raise."""
-        future: asyncio.Future[Standing | None] = asyncio.get_running_loop().create_future()
+    def read(self, key: Key) -> asyncio.Future[Found | None]:
+        """Return what a key stands for as the database has it now. Raises what the pool and the query raise."""
+        future: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
         self._gathering.append((key, future))
         if len(self._gathering) == 1:
             # It begins in the loop's next turn: who asks within this one comes along.
@@ -45,7 +44,7 @@ class StandingReads:
         return future
 
     async def _carry_out(self) -> None:
-        asked: list[_Asked] = []
+        asked: list[tuple[Key, asyncio.Future[Found | None]]] = []
         try:
             found = await self._found(asked)
         except Exception as error:  # noqa: BLE001 - whoever waits raises it
@@ -53,11 +52,11 @@ class StandingReads:
                 if not future.done():
                     future.set_exception(error)
         else:
-            for (_, future), standing in zip(asked, found, strict=True):
+            for (_, future), one in zip(asked, found, strict=True):
                 if not future.done():
-                    future.set_result(standing)
+                    future.set_result(one)
 
-    async def _found(self, asked: list[_Asked]) -> list[Standing | None]:
+    async def _found(self, asked: list[tuple[Key, asyncio.Future[Found | None]]]) -> list[Found | None]:
         """Read what has gathered until there is a connection, and put it into `asked`.
 
         After a restart of the server each connection in the pool is found broken once; the pool puts new ones in place.
@@ -74,6 +73,6 @@ class StandingReads:
                     if not connection.closed or self._clock.monotonic() > until:
                         raise
 
-    def _gathered(self) -> list[_Asked]:
+    def _gathered(self) -> list[tuple[Key, asyncio.Future[Found | None]]]:
         gathered, self._gathering = self._gathering, []
         return gathered
