@@ -49,7 +49,7 @@ _WRITE = """
     INSERT INTO license_snapshots (license_id, version, form, state)
     SELECT * FROM unnest(%b::uuid[], %b::bigint[], %b::integer[], %b::bytea[])
     ON CONFLICT (license_id) DO UPDATE SET version = excluded.version, form = excluded.form, state = excluded.state
-    WHERE license_snapshots.version < excluded.version OR license_snapshots.form <> excluded.form
+    WHERE license_snapshots.version <= excluded.version
 """
 
 encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
