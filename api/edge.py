@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from os import urandom
+from random import randbytes
 from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -17,7 +17,7 @@ from api.connections import AnswerUnreadable
 from api.endpoint import Dialect
 from api.errors import Unexpected, refuse
 from api.rate_limits import UNLIMITED_COUNT
-from api.reply import Reply
+from api.reply import SERVER, Reply
 from api.responses import RATE_LIMIT_HEADERS, REQUEST_ID, respond
 from api.services import Services
 from domain.errors import Invalid, MethodNotAllowed, NotFound, PayloadTooLarge, Refusal
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 """The route of what no route is for."""
 LICENSES_API = "/licenses-api/"
-SERVER = "lizenzserver"
-"""What the Server header says: versions of libraries are nobody's business."""
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -62,23 +60,27 @@ def edge(services: Services) -> Through:
     async def through(request: web.Request, handler: Handler, route: str) -> Any:
         started = time.perf_counter()
         given = request.headers.get("X-Request-ID")
-        request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else urandom(16).hex()
+        request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else _new_request_id()
         request[REQUEST_ID] = request_id
         origin = request.headers.get("Origin")
         if origin in origins and request.method == "OPTIONS":
             response: Response = web.Response(status=204, headers=_CORS_HEADERS)
         else:
-            response = await _handled(request, handler, request_id)
-        headers = response.headers
-        headers["X-Request-ID"] = request_id
-        headers["Server"] = SERVER
-        if RATE_LIMIT_HEADERS[0] not in headers:
-            headers.update(_UNLIMITED)
-        if origin in origins:
-            headers["Access-Control-Allow-Origin"] = origin or ""
-            headers["Access-Control-Expose-Headers"] = _EXPOSED
+            try:
+                if request.version not in _VERSIONS:
+                    raise Invalid(request="must be HTTP/1.1")  # noqa: TRY301 - one place answers all of them
+                response = await handler(request)
+            except Exception as error:  # noqa: BLE001 - those that are unexpected are logged
+                response = _refused(request, error, request_id)
+        if isinstance(response, Reply):
+            response.request_id = request_id
+        else:
+            response.headers.update({"X-Request-ID": request_id, "Server": SERVER, **_UNLIMITED})
         if origins:
-            headers["Vary"] = "Origin"
+            response.headers["Vary"] = "Origin"
+            if origin in origins:
+                response.headers["Access-Control-Allow-Origin"] = origin or ""
+                response.headers["Access-Control-Expose-Headers"] = _EXPOSED
         seconds = time.perf_counter() - started
         metrics.request(request.method if route != UNKNOWN else "ANY", route, response.status, seconds)
         access(request.method, route, response.status, seconds * 1000, request_id)
@@ -104,13 +106,12 @@ def answer_unreadable(services: Services) -> AnswerUnreadable:
     metrics = services.metrics
 
     def unreadable(beginning: bytes) -> Reply:
-        request_id = urandom(16).hex()
+        request_id = _new_request_id()
         dialect = Dialect.LICENSES_API if b" /licenses-api/" in beginning else Dialect.SERVICES
         response = respond(
             refuse(dialect, None, Invalid(request="is not valid HTTP, or its headers are too long"), request_id)
         )
-        response.headers["X-Request-ID"] = request_id
-        response.headers["Server"] = SERVER
+        response.request_id = request_id
         metrics.request("ANY", "unreadable", response.status, 0.0)
         access("ANY", "unreadable", response.status, 0.0, request_id)
         return response
@@ -118,24 +119,28 @@ def answer_unreadable(services: Services) -> AnswerUnreadable:
     return unreadable
 
 
-async def _handled(request: web.Request, handler: Handler, request_id: str) -> Response:
+def _new_request_id() -> str:
+    return randbytes(16).hex()  # noqa: S311 - it is no secret, and the system's random source takes 2 µs
+
+
+def _refused(request: web.Request, error: Exception, request_id: str) -> Reply:
+    """Answer what no endpoint answers for. Raises aiohttp's redirections and the like again."""
     dialect = Dialect.LICENSES_API if request.path.startswith(LICENSES_API) else Dialect.SERVICES
     refusal: Refusal
-    if request.version not in _VERSIONS:
-        return respond(refuse(dialect, None, Invalid(request="must be HTTP/1.1"), request_id))
-    try:
-        return await handler(request)
-    except web.HTTPMethodNotAllowed as error:
-        refusal = MethodNotAllowed(tuple(sorted(error.allowed_methods)))
-    except web.HTTPRequestEntityTooLarge:
-        refusal = PayloadTooLarge()
-    except web.HTTPNotFound:
-        refusal = NotFound("There is no such route")
-    except web.HTTPException as error:
-        if error.status < HTTPStatus.BAD_REQUEST:
-            raise
-        refusal = Invalid(error.reason)
-    except Exception:
-        log.exception("unexpected error in request %s", request_id)
-        refusal = Unexpected()
+    match error:
+        case Invalid():
+            refusal = error
+        case web.HTTPMethodNotAllowed():
+            refusal = MethodNotAllowed(tuple(sorted(error.allowed_methods)))
+        case web.HTTPRequestEntityTooLarge():
+            refusal = PayloadTooLarge()
+        case web.HTTPNotFound():
+            refusal = NotFound("There is no such route")
+        case web.HTTPException() if error.status < HTTPStatus.BAD_REQUEST:
+            raise error
+        case web.HTTPException():
+            refusal = Invalid(error.reason)
+        case _:
+            log.error("unexpected error in request %s", request_id, exc_info=error)
+            refusal = Unexpected()
     return respond(refuse(dialect, None, refusal, request_id))

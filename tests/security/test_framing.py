@@ -143,6 +143,28 @@ async def test_the_rest_of_a_short_body_is_the_next_request(port: int, world: Wo
     assert (first.status, second.status) == (400, 401)
 
 
+async def test_requests_of_all_kinds_on_one_connection_are_answered_in_their_order(port: int, world: World) -> None:
+    """Those that came whole, and have no parameters in their path, go another way through the server than the rest."""
+    empty = request(world, PATHS[0], b"Content-Length: 2", body=b"{}")
+    chunked = request(world, PATHS[0], CHUNKED, body=b"2\r\n{}\r\n0\r\n\r\n")
+    alive = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    last = request(world, PATHS[0], b"Content-Length: 2", b"Connection: close", body=b"{}")
+    connection = await RawConnection.open(port)
+    await connection.send(empty + empty)
+    answers = [await connection.receive() for _ in range(2)]
+    await connection.send(empty + alive + empty + chunked + empty[:-1])
+    answers += [await connection.receive() for _ in range(4)]
+    await connection.send(empty[-1:] + alive + last)
+    answers += [await connection.receive() for _ in range(4)]
+    await connection.close()
+
+    assert answers[-1] is None, "the connection goes on after the answer that ends it"
+    answered = [answer for answer in answers if answer is not None]
+    assert [answer.status for answer in answered] == [400, 400, 400, 200, 400, 400, 400, 200, 400]
+    assert len({answer.headers["x-request-id"] for answer in answered}) == len(answered)
+    assert [answer.closes for answer in answered] == [False] * 8 + [True]
+
+
 async def test_trailers_are_no_headers(port: int) -> None:
     body = b"2\r\n{}\r\n0\r\nX-API-Key: sk_a\r\n\r\n"
     raw = b"POST /api/v1/license/validate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body
