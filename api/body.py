@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cache
 from json import JSONDecodeError, JSONDecoder
 from math import isfinite
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -72,17 +72,21 @@ def decode_object(raw: bytes, content_type: str | None) -> dict[str, Any]:
 
 
 def _plain_object(raw: bytes) -> dict[str, Any] | None:
-    """Read what most bodies are, an object of short plain texts, five times as fast; None for all others.
+    """Read what most bodies are, texts and integers in at most two levels, five times as fast; None for all others.
 
-    With no escape in it and as many colons as names, it has no name twice, no NUL and nothing nested.
+    With no escape in it and as many colons as names, it has no name twice and no NUL.
     """
     if b"\\" in raw or raw[:1] != b"{":
         return None
     try:
-        value = _decode_texts(raw)
+        value = _decode_plain(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return value if raw.count(b":") == len(value) else None
+    colons = raw.count(b":")
+    if colons == len(value):
+        return value
+    names = len(value) + sum(len(inner) for inner in value.values() if type(inner) is dict)
+    return value if colons == names else None
 
 
 def to_struct(value: dict[str, Any], kind: type[T]) -> T:
@@ -210,7 +214,8 @@ def _constant(name: str) -> NoReturn:
 _json = JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant)
 
 
-_decode_texts = msgspec.json.Decoder(dict[str, str | None]).decode
+_Plain = str | bool | Annotated[int, msgspec.Meta(ge=INT64.start, le=INT64.stop - 1)] | None
+_decode_plain = msgspec.json.Decoder(dict[str, _Plain | dict[str, _Plain]]).decode
 
 
 def _as_sent(text: str, name: str) -> str:  # noqa: ARG001 - one signature for all parsers

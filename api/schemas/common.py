@@ -76,9 +76,10 @@ def check_name(value: str, field: str) -> str:
 
 def check_json_object(value: dict[str, Any], field: str) -> dict[str, Any]:
     """Return an object of at most 16 KiB as compact JSON and at most 8 levels as it is."""
-    if len(msgspec.json.encode(value)) > MAX_JSON_OBJECT:
+    encoded = msgspec.json.encode(value)
+    if len(encoded) > MAX_JSON_OBJECT:
         raise invalid(field, f"must be at most {MAX_JSON_OBJECT} bytes of JSON")
-    if deeper_than(value, MAX_JSON_OBJECT_DEPTH):
+    if encoded.count(b"{") + encoded.count(b"[") > MAX_JSON_OBJECT_DEPTH and deeper_than(value, MAX_JSON_OBJECT_DEPTH):
         raise invalid(field, f"must have at most {MAX_JSON_OBJECT_DEPTH} levels")
     return value
 
