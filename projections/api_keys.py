@@ -9,8 +9,11 @@ from uuid import UUID
 import msgspec
 
 
-class ApiKeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key without its secret. Limits are requests; None is no limit. `position`: as of where in the log."""
+class ApiKeyView(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """An API key without its secret. Limits are requests; None is no limit. `position`: as of where in the log.
+
+    Two readings of a key are never equal: who keeps something for one of them need not compare all its fields.
+    """
 
     key_id: UUID
     client_name: str

@@ -56,7 +56,10 @@ class LogWatch:
 
     def changed_since(self, aggregate_id: UUID, position: int) -> bool:
         """Tell whether the aggregate has, or may have, an event after `position` that was seen by a look."""
-        return position < self._floor or self._changed.get(aggregate_id, 0) > position
+        if position < self._floor:
+            return True
+        # Mostly nothing at all was committed since, and an id costs more to look up than numbers to compare.
+        return position < self.position and self._changed.get(aggregate_id, 0) > position
 
     def _start_at(self, position: int) -> None:
         self._changed.clear()

@@ -38,11 +38,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Tell whether the device holds a seat."""
         return self.activation_id is not None
 
-    @property
-    def limits(self) -> dict[str, int]:
-        """Seats allowed and in use."""
-        return {"max_devices": self.max_devices, "current_devices": self.current_devices}
-
 
 # The log's position is of the same snapshot as the rows. OFFSET 0 keeps a part by itself: each licence and each device
 # is found by its index, also where the planner believes that the tables are nearly empty.
@@ -77,9 +72,9 @@ async def by_keys(connection: Any, asked: Sequence[tuple[bytes, bytes]], read_at
     return await _read(connection, _BY_KEY, asked, read_at)
 
 
-async def by_ids(connection: Any, asked: Sequence[tuple[UUID, bytes]], read_at: float) -> list[Standing | None]:
-    """Return where devices stand, by licence id and the device's digest; None where there is no such licence."""
-    return await _read(connection, _BY_ID, asked, read_at)
+async def by_ids(connection: Any, asked: Sequence[tuple[bytes, bytes]], read_at: float) -> list[Standing | None]:
+    """Return where devices stand, by the bytes of licence ids and the devices' digests; None for no such licence."""
+    return await _read(connection, _BY_ID, [(UUID(bytes=license), device) for license, device in asked], read_at)
 
 
 async def _read(

@@ -6,7 +6,6 @@ Only positive standings are kept (an active licence and an active device); expir
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
 
 from projections.log_watch import LogWatch
 from projections.standing import Standing
@@ -14,8 +13,8 @@ from projections.standing import Standing
 MAX_AGE_SECONDS = 300.0
 MAX_STANDINGS = 100_000
 
-Key = tuple[Any, bytes]
-"""(licence key digest or licence id, device digest)."""
+Key = tuple[bytes, bytes]
+"""(licence key digest or licence id, device digest). They differ in length: 32 bytes, 16, and 16."""
 
 
 class StandingCache:

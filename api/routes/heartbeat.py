@@ -57,7 +57,7 @@ async def heartbeat(call: Call) -> Answer:
                 is_active=standing.is_active,
                 expires_at=standing.expires_at,
                 features=standing.features,
-                limits=Limits(**standing.limits),
+                limits=Limits(max_devices=standing.max_devices, current_devices=standing.current_devices),
             )
             return answer(
                 200, HeartbeatAnswer(server_time=call.now, next_heartbeat_seconds=NEXT_HEARTBEAT_SECONDS, license=state)
@@ -76,7 +76,7 @@ def _usable(call: Call, claims: Claims, found: Standing | None) -> Standing:
 def _session_fields(session: dict[str, Any]) -> tuple[str | None, datetime | None]:
     """Read the two fields of session data that have a meaning to us; what does not fit is the vendor's own."""
     try:
-        fields = to_struct({name: session[name] for name in _FIELDS if name in session}, _SessionFields)
+        fields = to_struct(session, _SessionFields)
     except Invalid:
         return None, None
     return fields.app_version, fields.client_time
@@ -85,9 +85,6 @@ def _session_fields(session: dict[str, Any]) -> tuple[str | None, datetime | Non
 class _SessionFields(msgspec.Struct, kw_only=True):
     app_version: Name | None = None
     client_time: Timestamp | None = None
-
-
-_FIELDS = ("app_version", "client_time")
 
 
 ENDPOINTS = (

@@ -60,7 +60,7 @@ async def issued(writer: GroupCommitWriter, database: Database) -> UUID:
 
 
 def key(license_id: UUID, hardware_id: str = "pc") -> Key:
-    return license_id, device_digest(hardware_id)
+    return license_id.bytes, device_digest(hardware_id)
 
 
 async def test_each_gets_its_own_of_one_query(

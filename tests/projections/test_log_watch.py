@@ -125,47 +125,47 @@ class TestStandingCache:
     def test_gives_what_was_put_until_it_is_too_old(self) -> None:
         cache = StandingCache(started())
         kept = standing()
-        cache.put((A, b"d"), kept)
-        assert cache.get((A, b"d"), 100.0 + MAX_AGE_SECONDS) is kept
-        assert cache.get((A, b"other"), 100.0) is None
-        assert cache.get((A, b"d"), 100.1 + MAX_AGE_SECONDS) is None
+        cache.put((A.bytes, b"d"), kept)
+        assert cache.get((A.bytes, b"d"), 100.0 + MAX_AGE_SECONDS) is kept
+        assert cache.get((A.bytes, b"other"), 100.0) is None
+        assert cache.get((A.bytes, b"d"), 100.1 + MAX_AGE_SECONDS) is None
         assert len(cache) == 0
 
     def test_keeps_only_what_is_positive(self) -> None:
         cache = StandingCache(started())
-        cache.put((A, b"d"), standing(is_active=False))
-        cache.put((A, b"d"), standing(activation_id=None))
+        cache.put((A.bytes, b"d"), standing(is_active=False))
+        cache.put((A.bytes, b"d"), standing(activation_id=None))
         assert len(cache) == 0
 
     def test_gives_nothing_that_the_log_has_changed(self) -> None:
         watch = started()
         cache = StandingCache(watch)
-        cache.put((A, b"d"), standing(A))
-        cache.put((B, b"d"), standing(B))
+        cache.put((A.bytes, b"d"), standing(A))
+        cache.put((B.bytes, b"d"), standing(B))
         watch.learn([(11, A)])
-        assert cache.get((A, b"d"), 100.0) is None
-        assert cache.get((B, b"d"), 100.0) is not None
+        assert cache.get((A.bytes, b"d"), 100.0) is None
+        assert cache.get((B.bytes, b"d"), 100.0) is not None
 
     def test_keeps_nothing_that_was_read_before_a_change_it_knows(self) -> None:
         watch = started()
         watch.learn([(11, A)])
         cache = StandingCache(watch)
-        cache.put((A, b"d"), standing(position=10))
-        assert cache.get((A, b"d"), 100.0) is None
-        cache.put((A, b"d"), standing(position=11))
-        assert cache.get((A, b"d"), 100.0) is not None
+        cache.put((A.bytes, b"d"), standing(position=10))
+        assert cache.get((A.bytes, b"d"), 100.0) is None
+        cache.put((A.bytes, b"d"), standing(position=11))
+        assert cache.get((A.bytes, b"d"), 100.0) is not None
 
     def test_forgets_the_least_recently_used_first(self) -> None:
         cache = StandingCache(started(), capacity=2)
         for license_id in (A, B):
-            cache.put((license_id, b"d"), standing(license_id))
-        cache.get((A, b"d"), 100.0)
-        cache.put((C, b"d"), standing(C))
-        assert [cache.get((one, b"d"), 100.0) is not None for one in (A, B, C)] == [True, False, True]
+            cache.put((license_id.bytes, b"d"), standing(license_id))
+        cache.get((A.bytes, b"d"), 100.0)
+        cache.put((C.bytes, b"d"), standing(C))
+        assert [cache.get((one.bytes, b"d"), 100.0) is not None for one in (A, B, C)] == [True, False, True]
 
     def test_drops_on_request(self) -> None:
         cache = StandingCache(started())
-        cache.put((A, b"d"), standing())
-        cache.drop((A, b"d"))
-        cache.drop((A, b"d"))
+        cache.put((A.bytes, b"d"), standing())
+        cache.drop((A.bytes, b"d"))
+        cache.drop((A.bytes, b"d"))
         assert len(cache) == 0
