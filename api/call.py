@@ -20,7 +20,7 @@ from commands.batch import Idempotency, Render, Replay, Submission
 from commands.orders import Order
 from domain import facts
 from domain.api_key import DEFAULT_PER_HOUR, DEFAULT_PER_MINUTE
-from domain.errors import IdempotencyKeyReused, Invalid, RateLimitExceeded
+from domain.errors import IdempotencyKeyReused, Invalid, RateLimitExceeded, Unauthorized
 from domain.facts import Cause
 from infra.network import Origin
 from infra.tokens import Claims
@@ -100,10 +100,16 @@ class Call:
     async def execute(self, order: Order, render: Render, status: int = 200, *, needs_views: bool = False) -> Answer:
         """Have an order carried out; answer with what `render` makes of it, or as before to its idempotency key.
 
-        Raises the domain's refusals, and IdempotencyKeyReused.
+        Raises the domain's refusals, Unauthorized where the API key was revoked meanwhile, and IdempotencyKeyReused.
         """
         keep, reopen = self._idempotency(status)
-        outcome = await self.services.writer.execute(Submission(order, render, needs_views, keep))
+        api_key = self.credential.api_key
+        submission = Submission(order, render, needs_views, keep, api_key.key_id if api_key else None)
+        try:
+            outcome = await self.services.writer.execute(submission)
+        except Unauthorized:
+            self.services.api_keys.forget(self.request.headers["X-API-Key"])
+            raise
         if not isinstance(outcome, Replay):
             return Answer(status, outcome)
         assert keep is not None

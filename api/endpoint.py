@@ -65,7 +65,7 @@ class Endpoint:
     max_body: int = MAX_BODY
     tag: str = ""
     checks_changes: bool = False
-    """The handler itself has the log's changes checked, together with its usage row."""
+    """The handler itself has it checked that the API key is still good: with its usage row, or with its order."""
     counts_requests: bool = True
     """The pipeline counts requests by credential, else by address; False: the handler counts, by the body's token."""
 

@@ -14,7 +14,8 @@ from commands.aggregates import AggregateCache
 from commands.handlers import HANDLERS, Aggregate
 from commands.orders import Order
 from commands.recorder import IdempotentAnswer
-from domain.errors import Refusal
+from domain.api_key import ApiKey
+from domain.errors import Refusal, Unauthorized
 from domain.facts import Recorded
 
 
@@ -56,13 +57,15 @@ class Replay:
 class Submission:
     """An order with how to render and keep its answer.
 
-    `needs_views` says that rendering reads the views, so that it must wait until they are written.
+    `needs_views` says that rendering reads the views, so that it must wait until they are written. `api_key_id` is by
+    which key it was ordered, if it must still be good.
     """
 
     order: Order
     render: Render
     needs_views: bool = False
     idempotency: Idempotency | None = None
+    api_key_id: UUID | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -111,10 +114,18 @@ class Batch:
         for submission in self._undecided():
             concerned, _ = HANDLERS[type(submission.order)]
             ids.update(dict.fromkeys(concerned(submission.order)))
+            if submission.api_key_id is not None:
+                ids[submission.api_key_id] = None
         return list(ids)
 
     def decide(self, aggregates: AggregateCache) -> None:
-        """Decide every submission that is no replay; apply its facts to the aggregates at once."""
+        """Decide every submission that is no replay; apply its facts to the aggregates at once.
+
+        Whose API key was revoked is refused, replay or not.
+        """
+        for submission in self.submissions:
+            if submission.api_key_id is not None and not _is_good(aggregates.get(submission.api_key_id)):
+                self._results[id(submission)] = Unauthorized("The API key is not valid")
         for submission in self._undecided():
             try:
                 outcome = _decide(submission.order, aggregates)
@@ -153,6 +164,10 @@ class Batch:
 
     def _undecided(self) -> list[Submission]:
         return [submission for submission in self.submissions if id(submission) not in self._results]
+
+
+def _is_good(key: Aggregate | None) -> bool:
+    return isinstance(key, ApiKey) and not key.is_revoked
 
 
 def _decide(order: Order, aggregates: AggregateCache) -> Outcome:

@@ -177,6 +177,7 @@ ENDPOINTS = (
             DeviceLimitExceeded,
         ),
         takes_idempotency_key=True,
+        checks_changes=True,
         tag="license",
     ),
     Endpoint(
