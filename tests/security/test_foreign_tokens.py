@@ -68,13 +68,20 @@ async def others(attacker: Client) -> Seat:
     return Seat(license, hardware_id, tokens["access_token"], tokens["refresh_token"], offline["token"])
 
 
+@pytest.fixture
+def tokens(keyring: Keyring, mine: Seat, others: Seat) -> list[str]:
+    """Give access tokens of three licences, one of which does not exist, and what is none at all."""
+    nobodys = issue(keyring, TokenKind.ACCESS, mine, license_id=uuid4())
+    return [mine.access, nobodys, others.access, "x.y.z"]
+
+
 def issue(keyring: Keyring, kind: TokenKind, seat: Seat, **changed: Any) -> str:
     """Sign a token like a seat's own, but for the claims named."""
-    tokens = Tokens(keyring)
+    signer = Tokens(keyring)
     now = datetime.now(UTC)
     own = {TokenKind.ACCESS: seat.access, TokenKind.REFRESH: seat.refresh, TokenKind.OFFLINE: seat.offline}[kind]
-    claims = {**_rests_on(tokens.verify(own, kind, now)), **changed}
-    token, _ = tokens.issue(kind, now=now, lifetime=timedelta(hours=1), **claims)
+    claims = {**_rests_on(signer.verify(own, kind, now)), **changed}
+    token, _ = signer.issue(kind, now=now, lifetime=timedelta(hours=1), **claims)
     return token
 
 
@@ -149,20 +156,16 @@ async def test_what_has_ended_is_as_if_it_had_never_been(
 
 @pytest.mark.parametrize("endpoint", OTHERS, ids=lambda one: f"{one.method} {one.path}")
 async def test_a_token_is_no_other_credential(
-    attacker: Client, world: World, keyring: Keyring, mine: Seat, others: Seat, endpoint: Endpoint
+    attacker: Client, world: World, others: Seat, tokens: list[str], endpoint: Endpoint
 ) -> None:
     """Beside a request about another's licence, a genuine token counts for as much as one of a licence of nobody."""
-    nobodys = issue(keyring, TokenKind.ACCESS, mine, license_id=uuid4())
     about = [each for each in valid_requests(world, others, str(uuid4())) if is_to(each, endpoint, world, others)]
     assert about
     name = CREDENTIALS[endpoint.auth]
     for request in about:
         bare = {key: value for key, value in request.headers.items() if key not in CREDENTIALS.values()}
         for given in ("Authorization", name):
-            answers = {
-                await _with(attacker, request, bare, given, token)
-                for token in (mine.access, nobodys, others.access, "x.y.z")
-            }
+            answers = {await _with(attacker, request, bare, given, token) for token in tokens}
             assert len(answers) == 1, request.path
             (status,) = {status for status, _ in answers}
             assert status == 401
