@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from dotenv.parser import parse_stream
 
@@ -153,7 +154,7 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         log_format=cast("LogFormat", read.value("LOG_FORMAT", values.one_of("console", "json"))),
         log_level=cast("LogLevel", read.value("LOG_LEVEL", values.one_of("debug", "info", "warning", "error"))),
     )
-    for check in (_check_database_functions, _check_ports, _check_tls, _check_exposure):
+    for check in (_check_database_functions, _check_ports, _check_tls, _check_exposure, _check_passwords):
         check(settings, read)
     return settings
 
@@ -267,6 +268,34 @@ def _check_exposure(settings: Settings, _read: _Reader) -> None:
                 f"{setting.name}: too weak to listen beyond this machine"
                 f" (at least {_SHORTEST_SECRET} characters, not a well-known word)"
             )
+
+
+def _check_passwords(settings: Settings, _read: _Reader) -> None:
+    """A server on another machine can be asked by others too: its password must not be one that they would try."""
+    for setting in SETTINGS:
+        secret: object = getattr(settings, setting.name.lower())
+        if isinstance(secret, Secret) and setting.name.endswith("_URL"):
+            password = _password_for_elsewhere(secret.reveal())
+            if password is not None and _weak(password):
+                raise SettingsError(
+                    f"{setting.name}: its password is too weak for a server on another machine"
+                    f" (at least {_SHORTEST_SECRET} characters, not a well-known word)"
+                )
+
+
+def _password_for_elsewhere(url: str) -> str | None:
+    """Return the password in an address, if it is of another machine. Without any, RabbitMQ's clients say `guest`."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    named = [*query.get("host", [unquote(parts.hostname or "")]), *query.get("hostaddr", [])]
+    hosts = [host for text in named for host in text.split(",")]
+    if all(not host or host.startswith(("/", "@")) or _loopback(host) for host in hosts):
+        return None
+    if "password" in query:
+        return query["password"][-1]
+    if parts.password is None:
+        return "guest" if parts.scheme.startswith("amqp") else None
+    return unquote(parts.password)
 
 
 def _loopback(host: str) -> bool:

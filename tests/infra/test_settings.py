@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import re
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from infra.settings import SETTINGS, Secret, Settings, SettingsError, load_setti
 STRONG = "Vb7kQ0x2mNq8Rz5t"
 SECRETS = [setting.name for setting in SETTINGS if setting.secret]
 ADDRESSES = {
-    "DATABASE_URL": "postgresql://u:hidden@db/x",
-    "DATABASE_OWNER_URL": "postgresql://u:hidden@db/x",
-    "AMQP_URL": "amqp://u:hidden@mq",
-    "REDIS_URL": "redis://:hidden@cache:6379/0",
+    "DATABASE_URL": "postgresql://u:hidden-Vb7kQ0x2mNq8@db/x",
+    "DATABASE_OWNER_URL": "postgresql://u:hidden-Vb7kQ0x2mNq8@db/x",
+    "AMQP_URL": "amqp://u:hidden-Vb7kQ0x2mNq8@mq",
+    "REDIS_URL": "redis://:hidden-Vb7kQ0x2mNq8@cache:6379/0",
 }
 
 
@@ -215,3 +216,58 @@ def test_every_credential_is_checked_for_strength(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
 def test_weak_secrets_are_fine_for_trying_things_out(tmp_path: Path, host: str) -> None:
     assert load(tmp_path, HOST=host, ADMIN_SECRET="admin").admin_secret == Secret("admin")
+
+
+@pytest.mark.parametrize("name", sorted(ADDRESSES))
+@pytest.mark.parametrize("password", ["", *WEAK, "guest", "postgres", "hidden%2Dpost"])
+def test_passwords_for_other_machines_are_checked_for_strength(tmp_path: Path, name: str, password: str) -> None:
+    weak = re.sub("hidden[^@]*", password, ADDRESSES[name])
+    message = refusal(tmp_path, **{name: weak})
+
+    assert message.startswith(f"{name}: its password is too weak")
+    assert not password or password not in message
+    load(tmp_path, **{name: ADDRESSES[name]})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@db/x?password=postgres",
+        "postgresql://u:postgres@/x?host=db",
+        "postgresql://u:postgres@127.0.0.1/x?host=127.0.0.1,db",
+        "postgresql://u:postgres@127.0.0.1/x?hostaddr=192.0.2.1",
+        "postgresql://u:postgres@[2001:db8::1]/x",
+        "postgresql://u:pos%74gres@db/x",
+    ],
+)
+def test_so_are_those_that_an_address_names_otherwise(tmp_path: Path, url: str) -> None:
+    assert "too weak" in refusal(tmp_path, DATABASE_URL=url)
+
+
+def test_rabbitmqs_usual_login_is_a_weak_one(tmp_path: Path) -> None:
+    """Its clients send it where an address names none."""
+    assert "too weak" in refusal(tmp_path, AMQP_URL="amqp://mq.internal:5672/licensing")
+    assert "too weak" in refusal(tmp_path, AMQP_URL="amqps://mq.internal")
+
+
+@pytest.mark.parametrize(
+    "name,url",
+    [
+        ("DATABASE_URL", "postgresql://postgres:postgres@localhost/x"),
+        ("DATABASE_URL", "postgresql://postgres:postgres@127.0.0.1:5432/x"),
+        ("DATABASE_URL", "postgresql://postgres:postgres@/x?host=/run/postgresql"),
+        ("DATABASE_URL", "postgresql://postgres:postgres@/x"),
+        ("DATABASE_URL", "postgresql://service@db.internal/x"),  # a certificate, or a file of passwords
+        ("AMQP_URL", "amqp://guest:guest@127.0.0.1/"),
+        ("AMQP_URL", "amqp://localhost"),
+        ("REDIS_URL", "redis://cache:6379/0"),
+    ],
+)
+def test_others_are_not(tmp_path: Path, name: str, url: str) -> None:
+    load(tmp_path, HOST="192.0.2.1", **{name: url})
+
+
+@pytest.mark.parametrize("weak,strong", [(STRONG[:15], STRONG[:16]), ("abcd" * 5, "abcde" * 4)])
+def test_what_is_just_weak_and_what_is_not(tmp_path: Path, weak: str, strong: str) -> None:
+    assert "too weak" in refusal(tmp_path, HOST="192.0.2.1", ADMIN_SECRET=weak)
+    load(tmp_path, HOST="192.0.2.1", ADMIN_SECRET=strong)
