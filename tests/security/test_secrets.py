@@ -29,14 +29,14 @@ async def test_no_secret_is_printed(cluster: Cluster, tmp_path: Path, printed_fo
     database = cluster.new_database()
     with Ports.make(database, tmp_path, LOG_FORMAT=printed_format, LOG_LEVEL="debug") as ports:
         world = await _made(ports)
-        answers = await _everything(ports, world)
+        answers = await everything(ports.ports["all"], world)
         metrics = (await ask(ports.ports["all"], b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")).body.decode()
         keys = [path.read_text().strip() for path in (tmp_path / "data" / "keys").rglob("*") if path.is_file()]
     cluster.drop(database)
     printed = ports.printed()
 
     assert printed.count("http.request") > 100
-    secrets = _secrets(world)
+    secrets = secrets_of(world)
     for text in (printed, metrics, *answers):
         assert [secret for secret in secrets if secret in text] == []
         assert E_MAIL.search(text) is None
@@ -55,7 +55,8 @@ async def _made(ports: Ports) -> World:
         return await make_world(client, 2)
 
 
-def _secrets(world: World) -> list[str]:
+def secrets_of(world: World) -> list[str]:
+    """Return what must be seen nowhere: credentials, keys, tokens and their signatures, customers, an address."""
     own = world.client.secrets
     found = [own.admin_api_key, own.admin_secret, own.client_token, own.admin_token, world.client.api_key]
     for seat in world.seats:
@@ -64,9 +65,9 @@ def _secrets(world: World) -> list[str]:
     return [*found, world.b_license["license_key"], "10.44.0.1"]
 
 
-async def _everything(ports: Ports, world: World) -> list[str]:
+async def everything(port: int, world: World) -> list[str]:
     """Send every valid request, and spoil each so that secrets stand where logs might take them; give the refusals."""
-    port, refused = ports.ports["all"], []
+    refused = []
     for number, request in enumerate(valid_requests(world, world.seats[0], "grep")):
         request.headers["X-Forwarded-For"] = "10.44.0.1"
         request.headers["X-Request-ID"] = world.client.api_key if number % 2 else world.seats[0].access
@@ -132,3 +133,14 @@ async def world_client(ports: Ports, world: World, fields: dict[str, Any]) -> An
     return await ask(
         ports.ports["all"], Request("POST", "/api/v1/admin/licenses", headers, {"customer_id": "c", **fields}).raw()
     )
+
+
+async def test_a_secret_is_taken_for_no_request_id(attacker: Client, world: World) -> None:
+    """Request ids are kept in events and sent in messages, where no log's redaction reaches."""
+    own = attacker.secrets
+    secrets = [attacker.api_key, own.admin_api_key, own.admin_secret, own.client_token, own.admin_token]
+    for secret in (*secrets, world.seats[0].license["license_key"], world.seats[0].access[:128]):
+        reply = await attacker.admin("GET", "/statistics", x_request_id=secret)
+        assert re.fullmatch("[0-9a-f]{32}", reply.headers["X-Request-ID"])
+    kept = await attacker.admin("GET", "/statistics", x_request_id="task_1/LIC-2")
+    assert kept.headers["X-Request-ID"] == "task_1/LIC-2"
