@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 
 from tests.support.client import Client, Secrets
@@ -55,3 +58,25 @@ async def attacker(world: World) -> AsyncIterator[Client]:
 async def seat(attacker: Client) -> Seat:
     """Give a licence with an active device that no other test touches."""
     return (await make_world(attacker)).seats[0]
+
+
+_STORED = {
+    "licensing_events": "NOT starts_with(topic, 'anomaly.')",  # What detection finds has its own time.
+    **dict.fromkeys(("licenses", "devices", "api_keys", "idempotency", "data_subjects", "refresh_families"), "true"),
+    "usage": "occurred_at >= %(begin)s",
+}
+
+
+@pytest.fixture
+def nothing_is_stored(ports: Ports, world: World) -> Iterator[None]:
+    """Check that a test makes no event, no row of a view, of the usage log or of an answer, and no secret."""
+    begin = datetime.now(UTC)
+
+    def counts() -> dict[str, Any]:
+        with psycopg.connect(ports.database.conninfo()) as connection:
+            queries = {name: f"SELECT count(*) FROM {name} WHERE {which}" for name, which in _STORED.items()}
+            return {name: connection.execute(query, {"begin": begin}).fetchone() for name, query in queries.items()}
+
+    before = counts()
+    yield
+    assert counts() == before

@@ -39,6 +39,9 @@ async def test_no_request_breaks_the_server(ports: Ports, world: World) -> None:
     assert problems == {}
     assert seen["2xx"] + seen["4xx"] > 0.95 * REQUESTS, seen
     assert seen["2xx"] > 0.1 * REQUESTS, seen
+    assert seen["5xx"] <= 0.001 * REQUESTS, (
+        seen
+    )  # 503: a busy machine, perhaps; what a request causes comes in numbers.
     assert (await ask(ports.ports["all"], b"GET /health/ready HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
     assert "unexpected error" not in ports.printed()
     assert "Traceback" not in ports.printed()
