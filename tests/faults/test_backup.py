@@ -26,6 +26,7 @@ from infra.embedded_postgres import EmbeddedPostgres
 from infra.postgres import Database
 from tests.support.command import SECONDS, Serving, command, environment, postgres_of, run
 from tests.support.invariants import check_invariants, check_outcomes
+from tests.support.own_server import own_server
 from tests.support.workers import are_at_the_end, differing_rows
 
 ROOT = Path(__file__).parents[2]
@@ -188,7 +189,9 @@ def test_a_base_backup_of_the_embedded_database(folder: Path) -> None:
         assert serving.end(signal.SIGTERM) == 0
 
     # Elsewhere, as the page advises: its commands but the last, which serves until somebody ends it.
-    tried = here(folder, block("operations.md", "backup: try embedded")).removesuffix(".venv/bin/lizenzserver serve\n")
+    tried = here(folder, block("operations.md", "backup: try embedded"))
+    assert tried.count("lizenzserver serve\n") == 1
+    tried = tried.replace(".venv/bin/lizenzserver serve\n", "")
     shell(folder, tried)
     restored = EmbeddedPostgres(folder / "restored")
     restored.start()
@@ -203,24 +206,6 @@ def test_a_base_backup_of_the_embedded_database(folder: Path) -> None:
         check_service(customers, serving)
         assert serving.end(signal.SIGTERM) == 0
     assert postgres_of(data_dir) == []
-
-
-@contextmanager
-def own_server() -> Iterator[tuple[EmbeddedPostgres, dict[str, str]]]:
-    """Give a server of somebody's own, made ready as docs/configuration.md says, and the two settings for it."""
-    with TemporaryDirectory(prefix="lizenzserver-own-") as folder:
-        server = EmbeddedPostgres(Path(folder))
-        server.start()
-        try:
-            page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
-            (statements,) = re.findall(r"```sql\n(CREATE ROLE lizenzserver_service.*?)```", page, re.DOTALL)
-            with psycopg.connect(server.url(), autocommit=True) as connection:
-                for statement in statements.strip().split(";")[:-1]:
-                    connection.execute(statement)
-            names = {"DATABASE_URL": "licensing_app", "DATABASE_OWNER_URL": "licensing_owner"}
-            yield server, {name: server.url(login, "licensing") for name, login in names.items()}
-        finally:
-            server.stop()
 
 
 @pytest.mark.parametrize("usage", ["with", "without"])
