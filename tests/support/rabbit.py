@@ -169,6 +169,12 @@ class Rabbit:
         """Run rabbitmqctl and return what it prints."""
         return self._run("rabbitmqctl", *arguments)
 
+    def unanswered(self, host: VirtualHost, queue: str) -> int:
+        """Return how many messages of a queue are not acked, delivered or not."""
+        name = host.url.rpartition("/")[2]
+        rows = json.loads(self.control("list_queues", "-p", name, "--formatter", "json", "name", "messages"))
+        return next(int(row["messages"]) for row in rows if row["name"] == queue)
+
     def new_host(self) -> VirtualHost:
         """Make a virtual host of its own for one test."""
         if self._script is None:

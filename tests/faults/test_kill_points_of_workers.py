@@ -1,0 +1,191 @@
+"""Workers that are killed at the worst moments: what is done twice is applied once, and nothing is passed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.postgres import Database
+from infra.vault import Vault
+from projections import dead_letters
+from projections.behaviour import CONSUMER
+from tests.support.both_logs import BothLogs, give_place
+from tests.support.client import eventually
+from tests.support.cluster import Cluster
+from tests.support.detecting import found, recorded_ids, remembered, vault_of
+from tests.support.fleet_logs import fleet_lines, rows_of
+from tests.support.nursery import Child, Nursery
+from tests.support.rabbit import Rabbit, VirtualHost
+from tests.support.relaying import log_positions
+from tests.support.workers import identify
+from workers.broker import Broker, queue_name
+
+QUEUE = "analyst"
+ROWS = 150
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    with Nursery(tmp_path_factory.mktemp("logs")) as running:
+        yield running
+
+
+@dataclass
+class Plant:
+    """A database and a broker, where processes come and go."""
+
+    nursery: Nursery
+    rabbit: Rabbit
+    host: VirtualHost
+    data_dir: Path
+    logs: BothLogs
+
+    @property
+    def database(self) -> Database:
+        return self.logs.database
+
+    def work(self, name: str, **environ: str) -> Child:
+        """Start a worker, which finds its place free."""
+        give_place(self.database, name)
+        settings = {"AMQP_URL": self.host.url, "LOG_LEVEL": "info", **environ}
+        return self.nursery.run(self.database, self.data_dir, "work", name, **settings)
+
+    async def listens(self, worker: Child) -> None:
+        """Wait until a worker gets word from its queue."""
+
+        async def so() -> bool:
+            return "comes from RabbitMQ" in worker.log()
+
+        await eventually(so, 20)
+
+    async def acks_all(self, worker: Child, consumer: str) -> None:
+        """Wait until a worker has answered all messages; assert that none was dead-lettered, and stop it."""
+
+        async def so() -> bool:
+            return await asyncio.to_thread(self.rabbit.unanswered, self.host, queue_name(consumer)) == 0
+
+        await eventually(so, 20)
+        assert self.host.size(f"{queue_name(consumer)}.dead") == 0
+        assert worker.stop() == 0, worker.log()
+
+
+@pytest.fixture(scope="module")
+def plant(
+    cluster: Cluster, rabbit: Rabbit, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Plant]:
+    database = cluster.new_database()
+    identify(database)
+    yield Plant(nursery, rabbit, rabbit.new_host(), tmp_path_factory.mktemp("data"), BothLogs(database))
+    cluster.drop(database)
+
+
+@pytest.mark.parametrize("point", ["view written", "position moved", "step committed", "acking"])
+async def test_a_projector_that_is_killed_applies_each_row_once(plant: Plant, point: str) -> None:
+    with plant.work("relay"):
+        with plant.work("projector", KILL_AT=point) as killed:
+            await plant.listens(killed)
+            plant.logs.add(ROWS)
+            assert await asyncio.to_thread(killed.ended_at, point)
+        with plant.work("projector") as projector:
+            await plant.listens(projector)
+            await plant.logs.followed("relay")
+            await plant.logs.followed()
+            if point == "acking":
+                await plant.acks_all(projector, "projector")
+    plant.logs.assert_applied_once()
+    with plant.database.connect() as connection:
+        assert dead_letters.listed(connection) == []
+
+
+@pytest.fixture
+async def analyst(plant: Plant) -> str:
+    """Give an empty queue of an analyst's, which gets all that is published from now on."""
+    await (await Broker.connect(plant.host.url, "test")).close()
+    with plant.host.channel() as channel:
+        channel.queue_delete(QUEUE)
+    plant.host.new_queue(QUEUE)
+    return QUEUE
+
+
+@pytest.mark.parametrize("point, times", [("publishing", 1), ("confirmed", 2), ("relayed", 1)])
+async def test_a_relay_that_is_killed_publishes_each_row_and_its_consumers_apply_it_once(
+    plant: Plant, analyst: str, point: str, times: int
+) -> None:
+    with plant.work("relay"):
+        await plant.logs.followed("relay")
+    with plant.host.channel() as channel:
+        channel.queue_purge(analyst)
+    before = log_positions(plant.database)
+    with plant.work("projector") as projector:
+        await plant.listens(projector)
+        plant.logs.add(ROWS)
+        with plant.work("relay", KILL_AT=point) as killed:
+            assert await asyncio.to_thread(killed.ended_at, point)
+        with plant.work("relay"):
+            await plant.logs.followed("relay")
+            await plant.logs.followed()
+    taken = Counter((one.event["source"], int(one.event["sequence"])) for one in plant.host.take(analyst))
+    for log, old, now in zip(("events", "usage"), before, log_positions(plant.database), strict=True):
+        of_log = {position: count for (source, position), count in taken.items() if source.endswith(log)}
+        assert of_log == dict.fromkeys(now[len(old) :], times)
+    plant.logs.assert_applied_once()
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A history, in a database that copies are made of, and what an undisturbed worker makes of it."""
+
+    logs: Database
+    data_dir: Path
+    vault: Vault
+    outcome: tuple[list[Any], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def fleet(cluster: Cluster, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    data_dir = tmp_path_factory.mktemp("fleet")
+    logs = cluster.new_database()
+    rows_of(logs, data_dir, fleet_lines(seed=2, licenses=8, days=5)).put(logs)
+    done = cluster.copy(logs)
+    with nursery.run(done, data_dir, "work", "anomaly") as worker:
+        asyncio.run(BothLogs(done).followed(CONSUMER))
+        assert worker.stop() == 0
+    vault = vault_of(data_dir)
+    yield Fleet(logs, data_dir, vault, outcome_of(done, vault))
+    cluster.drop(done)
+    cluster.drop(logs)
+
+
+def outcome_of(database: Database, vault: Vault) -> tuple[list[Any], dict[str, Any]]:
+    """Return what was found, once each, and what is remembered."""
+    ids = recorded_ids(database)
+    anomalies = found(database, vault)
+    assert sorted(ids) == sorted(one.id for one in anomalies)
+    assert len(ids) == len(set(ids)) > 0
+    return anomalies, remembered(database)
+
+
+@pytest.mark.parametrize("point", ["states stored", "committed", "acking"])
+async def test_an_anomaly_worker_that_is_killed_finds_each_anomaly_once(
+    cluster: Cluster, rabbit: Rabbit, nursery: Nursery, fleet: Fleet, point: str
+) -> None:
+    database = cluster.copy(fleet.logs)
+    plant = Plant(nursery, rabbit, rabbit.new_host(), fleet.data_dir, BothLogs(database))
+    with plant.work("anomaly", KILL_AT=point) as killed, plant.work("relay"):
+        assert await asyncio.to_thread(killed.ended_at, point)
+        with plant.work("anomaly") as worker:
+            await plant.listens(worker)
+            await plant.logs.followed(CONSUMER)
+            if point == "acking":
+                await plant.logs.followed("relay")
+                await plant.acks_all(worker, CONSUMER)
+    assert outcome_of(database, fleet.vault) == fleet.outcome
+    with database.connect() as connection:
+        assert dead_letters.listed(connection) == []
+    cluster.drop(database)
