@@ -1,0 +1,125 @@
+"""SIGTERM under load: what was begun is finished, all that was answered is stored, and the process is gone in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from infra.postgres import Database
+from tests.support.both_logs import BothLogs
+from tests.support.client import Client, eventually
+from tests.support.cluster import Cluster
+from tests.support.keyed_commands import KeyedCommands
+from tests.support.nursery import Nursery, Server
+from tests.support.workers import holder
+
+STOP_SECONDS = 15.0
+"""Ten for the requests that are under way, five for the last rows of use."""
+VALIDATORS = 8
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    with Nursery(tmp_path_factory.mktemp("logs")) as running:
+        yield running
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    made = cluster.new_database()
+    yield made
+    cluster.drop(made)
+
+
+class Validations:
+    """Callers that validate again and again until nobody answers; each time under an app version of its own."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.answered: set[str] = set()
+        self.refused: list[int] = []
+
+    async def run(self, other: Client) -> None:
+        """Validate by another process than the one that makes the licence."""
+        license = await self.client.new_license(max_devices=1)
+        await self.client.activate(license, "pc")
+        await asyncio.gather(*(self._call(other, license, caller) for caller in range(VALIDATORS)))
+
+    async def _call(self, other: Client, license: dict[str, str], caller: int) -> None:
+        for number in range(100_000):
+            version = f"{caller}.{number}"
+            try:
+                reply = await other.validate(license, "pc", fields={"app_version": version})
+            except (aiohttp.ClientError, OSError):
+                return
+            if reply.status == 200:
+                self.answered.add(version)
+            else:
+                self.refused.append(reply.status)
+
+    def stored(self, database: Database) -> Counter[str]:
+        """Return how often each app version is in the usage log."""
+        with database.connect() as connection:
+            rows = connection.execute("SELECT app_version FROM usage WHERE app_version IS NOT NULL").fetchall()
+        return Counter(row["app_version"] for row in rows)
+
+
+async def test_a_service_finishes_what_it_has_begun(nursery: Nursery, database: Database, tmp_path: Path) -> None:
+    with nursery.serve(database, tmp_path) as survivor, nursery.serve(database, tmp_path) as ended:
+        async with survivor.client() as client:
+            client.api_key = (await client.new_api_key())["api_key"]
+            async with ended.client(client.api_key) as other:
+                commands, validations = await KeyedCommands.prepare(client), Validations(client)
+                load = asyncio.gather(commands.run(other, "stop"), validations.run(other))
+
+                async def is_under_way() -> bool:
+                    return len(commands.answered) > 100 and len(validations.answered) > 100
+
+                await eventually(is_under_way, 20)
+                assert await asyncio.to_thread(stopped_in_time, ended)
+                await load
+                unanswered = set(commands.unanswered)
+                untold = await commands.resolve(client, database)
+        assert survivor.stop() == 0
+    assert unanswered
+    assert not untold, "whose order was carried out was told"
+    assert validations.refused == []
+    commands.check(database)
+    stored = validations.stored(database)
+    assert stored.keys() == validations.answered
+    assert set(stored.values()) == {1}
+    assert ended.log() == "ready\n"
+
+
+def stopped_in_time(server: Server) -> bool:
+    began = time.monotonic()
+    return server.stop() == 0 and time.monotonic() - began < STOP_SECONDS
+
+
+@pytest.mark.parametrize("name", ["projector", "anomaly"])
+async def test_a_worker_finishes_its_step_and_leaves_its_place(
+    nursery: Nursery, database: Database, tmp_path: Path, name: str
+) -> None:
+    with nursery.run(database, tmp_path, "licenses", "list") as first:
+        assert first.wait() == 0, "the database has this data folder's identity from now on"
+    logs = BothLogs(database)
+    for _ in range(3):
+        logs.add(400)
+        with nursery.run(database, tmp_path, "work", name) as worker:
+
+            async def holds(pid: int = worker.pid) -> bool:
+                return holder(database, name) == pid
+
+            await eventually(holds)
+            logs.add(400)
+            assert await asyncio.to_thread(worker.stop) == 0, worker.log()
+        assert holder(database, name) is None
+    with nursery.run(database, tmp_path, "work", "projector"):
+        await logs.followed()
+    logs.assert_applied_once()
