@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from infra.postgres import Database
 from tests.support.client import Client, eventually
 from tests.support.cluster import Cluster
 from tests.support.keyed_commands import KeyedCommands
+from tests.support.marked_validations import MarkedValidations
 from tests.support.nursery import Nursery, Server
-
-VALIDATORS = 8
 
 
 @dataclass(frozen=True)
@@ -89,47 +86,24 @@ async def test_a_command_is_carried_out_once_and_its_key_gives_its_answer(
     "point, outcome", [("usage round begun", "undone"), ("usage rows sent", "either"), ("usage rows stored", "done")]
 )
 async def test_a_validation_that_was_answered_is_noted_once(survivor: Survivor, point: str, outcome: str) -> None:
-    answered: set[str] = set()
-    asked: set[str] = set()
     with survivor.doomed(point, 6) as doomed:
         async with survivor.clients(doomed) as (client, other):
-            license = await client.new_license(max_devices=VALIDATORS)
-            for number in range(VALIDATORS):
-                await client.activate(license, f"pc-{number}")
-
-            async def validate(caller: int) -> None:
-                for number in range(10_000):
-                    version = f"{caller}.{number}"
-                    asked.add(version)
-                    try:
-                        reply = await other.validate(license, f"pc-{caller}", fields={"app_version": version})
-                    except (aiohttp.ClientError, OSError):
-                        return
-                    assert reply.status == 200, reply
-                    answered.add(version)
-
-            await asyncio.gather(*map(validate, range(VALIDATORS)))
+            validations = await MarkedValidations.prepare(client)
+            await validations.run(other)
             assert await asyncio.to_thread(doomed.ended_at, point)
-            assert answered
+            assert validations.answered, "it was killed in the midst of its work"
             # The dead process held the log's lock: another one's rows are stored all the same, and at once.
-            await client.validate(license, "pc-0", fields={"app_version": "later"})
-            stored = Counter(await versions(survivor.database, license["license_id"]))
+            await client.validate(validations.license, "pc", fields={"app_version": "later"})
+
+            async def has_gone_on() -> bool:
+                return "later" in validations.stored(survivor.database)
+
+            await eventually(has_gone_on)
+    stored = validations.stored(survivor.database)
+    asked, answered = validations.asked, validations.answered
     assert answered <= stored.keys() <= asked | {"later"}
     assert set(stored.values()) == {1}
     if outcome == "done":
         assert stored.keys() - answered - {"later"}
     if outcome == "undone":
         assert asked - stored.keys()
-
-
-async def versions(database: Database, license_id: str) -> list[str]:
-    """Wait for the row of the later validation; return the version of each that there is of a licence."""
-
-    async def found() -> list[str]:
-        query = "SELECT app_version FROM usage WHERE license_id = %s AND type = 'license.validated'"
-        with database.connect() as connection:
-            rows = [row["app_version"] for row in connection.execute(query, (license_id,)).fetchall()]
-        return rows if "later" in rows else []
-
-    rows: list[str] = await eventually(found)
-    return rows

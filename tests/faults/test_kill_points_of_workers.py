@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,19 +17,22 @@ from infra.postgres import Database
 from infra.vault import Vault
 from projections import dead_letters
 from projections.behaviour import CONSUMER
-from tests.support.both_logs import BothLogs, give_place
-from tests.support.client import eventually
+from tests.support.both_logs import BothLogs
 from tests.support.cluster import Cluster
 from tests.support.detecting import found, recorded_ids, remembered, vault_of
+from tests.support.event_log import START
 from tests.support.fleet_logs import fleet_lines, rows_of
-from tests.support.nursery import Child, Nursery
-from tests.support.rabbit import Rabbit, VirtualHost
+from tests.support.nursery import Nursery
+from tests.support.rabbit import Rabbit
 from tests.support.relaying import log_positions
-from tests.support.workers import identify
-from workers.broker import Broker, queue_name
+from tests.support.usage import Use
+from tests.support.worker_plant import WorkerPlant
+from tests.support.workers import holder, identify
+from workers.broker import Broker
 
 QUEUE = "analyst"
 ROWS = 150
+TAKEOVER_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -36,57 +41,18 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
         yield running
 
 
-@dataclass
-class Plant:
-    """A database and a broker, where processes come and go."""
-
-    nursery: Nursery
-    rabbit: Rabbit
-    host: VirtualHost
-    data_dir: Path
-    logs: BothLogs
-
-    @property
-    def database(self) -> Database:
-        return self.logs.database
-
-    def work(self, name: str, **environ: str) -> Child:
-        """Start a worker, which finds its place free."""
-        give_place(self.database, name)
-        settings = {"AMQP_URL": self.host.url, "LOG_LEVEL": "info", **environ}
-        return self.nursery.run(self.database, self.data_dir, "work", name, **settings)
-
-    async def listens(self, worker: Child) -> None:
-        """Wait until a worker gets word from its queue."""
-
-        async def so() -> bool:
-            return "comes from RabbitMQ" in worker.log()
-
-        await eventually(so, 20)
-
-    async def acks_all(self, worker: Child, consumer: str) -> None:
-        """Wait until a worker has answered all messages; assert that none was dead-lettered, and stop it."""
-
-        async def so() -> bool:
-            return await asyncio.to_thread(self.rabbit.unanswered, self.host, queue_name(consumer)) == 0
-
-        await eventually(so, 20)
-        assert self.host.size(f"{queue_name(consumer)}.dead") == 0
-        assert worker.stop() == 0, worker.log()
-
-
 @pytest.fixture(scope="module")
 def plant(
     cluster: Cluster, rabbit: Rabbit, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Plant]:
+) -> Iterator[WorkerPlant]:
     database = cluster.new_database()
     identify(database)
-    yield Plant(nursery, rabbit, rabbit.new_host(), tmp_path_factory.mktemp("data"), BothLogs(database))
+    yield WorkerPlant(nursery, rabbit, rabbit.new_host(), tmp_path_factory.mktemp("data"), BothLogs(database))
     cluster.drop(database)
 
 
 @pytest.mark.parametrize("point", ["view written", "position moved", "step committed", "acking"])
-async def test_a_projector_that_is_killed_applies_each_row_once(plant: Plant, point: str) -> None:
+async def test_a_projector_that_is_killed_applies_each_row_once(plant: WorkerPlant, point: str) -> None:
     with plant.work("relay"):
         with plant.work("projector", KILL_AT=point) as killed:
             await plant.listens(killed)
@@ -96,15 +62,15 @@ async def test_a_projector_that_is_killed_applies_each_row_once(plant: Plant, po
             await plant.listens(projector)
             await plant.logs.followed("relay")
             await plant.logs.followed()
-            if point == "acking":
-                await plant.acks_all(projector, "projector")
+        if point == "acking":
+            await plant.acks_all("projector")
     plant.logs.assert_applied_once()
     with plant.database.connect() as connection:
         assert dead_letters.listed(connection) == []
 
 
 @pytest.fixture
-async def analyst(plant: Plant) -> str:
+async def analyst(plant: WorkerPlant) -> str:
     """Give an empty queue of an analyst's, which gets all that is published from now on."""
     await (await Broker.connect(plant.host.url, "test")).close()
     with plant.host.channel() as channel:
@@ -115,7 +81,7 @@ async def analyst(plant: Plant) -> str:
 
 @pytest.mark.parametrize("point, times", [("publishing", 1), ("confirmed", 2), ("relayed", 1)])
 async def test_a_relay_that_is_killed_publishes_each_row_and_its_consumers_apply_it_once(
-    plant: Plant, analyst: str, point: str, times: int
+    plant: WorkerPlant, analyst: str, point: str, times: int
 ) -> None:
     with plant.work("relay"):
         await plant.logs.followed("relay")
@@ -176,16 +142,44 @@ async def test_an_anomaly_worker_that_is_killed_finds_each_anomaly_once(
     cluster: Cluster, rabbit: Rabbit, nursery: Nursery, fleet: Fleet, point: str
 ) -> None:
     database = cluster.copy(fleet.logs)
-    plant = Plant(nursery, rabbit, rabbit.new_host(), fleet.data_dir, BothLogs(database))
+    plant = WorkerPlant(nursery, rabbit, rabbit.new_host(), fleet.data_dir, BothLogs(database))
     with plant.work("anomaly", KILL_AT=point) as killed, plant.work("relay"):
         assert await asyncio.to_thread(killed.ended_at, point)
         with plant.work("anomaly") as worker:
             await plant.listens(worker)
             await plant.logs.followed(CONSUMER)
-            if point == "acking":
-                await plant.logs.followed("relay")
-                await plant.acks_all(worker, CONSUMER)
+        if point == "acking":
+            await plant.logs.followed("relay")
+            await plant.acks_all(CONSUMER)
     assert outcome_of(database, fleet.vault) == fleet.outcome
     with database.connect() as connection:
         assert dead_letters.listed(connection) == []
+    cluster.drop(database)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+async def test_another_anomaly_worker_takes_over(
+    cluster: Cluster, nursery: Nursery, fleet: Fleet, number: signal.Signals
+) -> None:
+    database = cluster.copy(fleet.logs)
+    logs = BothLogs(database)
+    with (
+        nursery.run(database, fleet.data_dir, "work", "anomaly") as one,
+        nursery.run(database, fleet.data_dir, "work", "anomaly") as other,
+    ):
+        await logs.followed(CONSUMER)
+        working, standby = (one, other) if holder(database, CONSUMER) == one.pid else (other, one)
+        assert holder(database, CONSUMER) == working.pid
+        working.send(number)
+        ended_at = time.monotonic()
+        logs.add_uses([Use(START, None, type="license.validation.failed", reason="LICENSE_NOT_FOUND")])
+        await logs.followed(CONSUMER, seconds=TAKEOVER_SECONDS)
+        assert time.monotonic() - ended_at < TAKEOVER_SECONDS
+        assert holder(database, CONSUMER) == standby.pid
+        if number == signal.SIGSTOP:
+            working.send(signal.SIGCONT)
+            assert standby.stop() == 0
+            logs.add_uses([Use(START, None, type="license.validation.failed", reason="LICENSE_NOT_FOUND")])
+            await logs.followed(CONSUMER)
+    assert outcome_of(database, fleet.vault)[0] == fleet.outcome[0]
     cluster.drop(database)

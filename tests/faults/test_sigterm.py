@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from infra.postgres import Database
 from tests.support.both_logs import BothLogs
-from tests.support.client import Client, eventually
+from tests.support.client import eventually
 from tests.support.cluster import Cluster
 from tests.support.keyed_commands import KeyedCommands
+from tests.support.marked_validations import MarkedValidations
 from tests.support.nursery import Nursery, Server
 from tests.support.workers import holder
 
 STOP_SECONDS = 15.0
 """Ten for the requests that are under way, five for the last rows of use."""
-VALIDATORS = 8
 
 
 @pytest.fixture(scope="module")
@@ -37,45 +35,12 @@ def database(cluster: Cluster) -> Iterator[Database]:
     cluster.drop(made)
 
 
-class Validations:
-    """Callers that validate again and again until nobody answers; each time under an app version of its own."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.answered: set[str] = set()
-        self.refused: list[int] = []
-
-    async def run(self, other: Client) -> None:
-        """Validate by another process than the one that makes the licence."""
-        license = await self.client.new_license(max_devices=1)
-        await self.client.activate(license, "pc")
-        await asyncio.gather(*(self._call(other, license, caller) for caller in range(VALIDATORS)))
-
-    async def _call(self, other: Client, license: dict[str, str], caller: int) -> None:
-        for number in range(100_000):
-            version = f"{caller}.{number}"
-            try:
-                reply = await other.validate(license, "pc", fields={"app_version": version})
-            except (aiohttp.ClientError, OSError):
-                return
-            if reply.status == 200:
-                self.answered.add(version)
-            else:
-                self.refused.append(reply.status)
-
-    def stored(self, database: Database) -> Counter[str]:
-        """Return how often each app version is in the usage log."""
-        with database.connect() as connection:
-            rows = connection.execute("SELECT app_version FROM usage WHERE app_version IS NOT NULL").fetchall()
-        return Counter(row["app_version"] for row in rows)
-
-
 async def test_a_service_finishes_what_it_has_begun(nursery: Nursery, database: Database, tmp_path: Path) -> None:
     with nursery.serve(database, tmp_path) as survivor, nursery.serve(database, tmp_path) as ended:
         async with survivor.client() as client:
             client.api_key = (await client.new_api_key())["api_key"]
             async with ended.client(client.api_key) as other:
-                commands, validations = await KeyedCommands.prepare(client), Validations(client)
+                commands, validations = await KeyedCommands.prepare(client), await MarkedValidations.prepare(client)
                 load = asyncio.gather(commands.run(other, "stop"), validations.run(other))
 
                 async def is_under_way() -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from itertools import count
 from typing import Any, Self
 
 import aiohttp
@@ -17,6 +19,14 @@ REPLAYED = "Idempotency-Replayed"
 
 CALLERS = 12
 """One and a half of each kind."""
+
+
+_addresses = count(1)
+
+
+def an_address() -> str:
+    """Return an address that no client had before."""
+    return str(IPv4Address("10.0.0.0") + next(_addresses))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class Command:
 
 @dataclass
 class KeyedCommands:
-    """What was ordered: by key, the commands, and the answers to those that had one."""
+    """What was ordered: by key, the commands, and the answers to those that had one. `enough` ends the callers."""
 
     client: Client
     license: dict[str, Any]
@@ -47,6 +57,8 @@ class KeyedCommands:
     answered: dict[str, Reply] = field(default_factory=dict)
     seats: list[str] = field(default_factory=lambda: [f"moved-{caller}" for caller in range(CALLERS)])
     """For each caller the device that it moves a seat from."""
+
+    enough: bool = False
 
     @classmethod
     async def prepare(cls, client: Client) -> Self:
@@ -65,12 +77,14 @@ class KeyedCommands:
         """Keys of the commands of which nobody knows what became of them."""
         return [key for key in self.commands if key not in self.answered]
 
-    async def run(self, client: Client, name: str) -> None:
-        """Order changes from a process until it is gone. `name` begins the keys. Nothing but a success may come."""
-        await asyncio.gather(*(self._call(client, name, caller) for caller in range(CALLERS)))
+    async def run(self, client: Client, name: str, pause_seconds: float = 0.0) -> None:
+        """Order changes until there is enough or nobody answers. `name` begins the keys. All answers are successes."""
+        await asyncio.gather(*(self._call(client, name, caller, pause_seconds) for caller in range(CALLERS)))
 
-    async def _call(self, client: Client, name: str, caller: int) -> None:
-        for number in range(10_000):
+    async def _call(self, client: Client, name: str, caller: int, pause_seconds: float) -> None:
+        number = 0
+        while not self.enough:
+            number += 1
             key = f"{name}-{caller}-{number}"
             command = self._command(key, caller + number, caller)
             self.commands[key] = command
@@ -80,6 +94,7 @@ class KeyedCommands:
                 return
             assert reply.status in {200, 201}, (command, reply)
             self.answered[key] = reply
+            await asyncio.sleep(pause_seconds)
 
     def _command(self, key: str, kind: int, caller: int) -> Command:  # noqa: PLR0911 - one a kind
         secrets = self.client.secrets
@@ -103,7 +118,8 @@ class KeyedCommands:
                 return Command(key, 1, "PATCH", of_license, {"metadata": {"changed": key}}, admin)
             case 4:
                 body = {**known, "device_hash": key, "device_name": "PC"}
-                credential = {"x_client_token": secrets.client_token}
+                # Each from an address of its own, since these have limits by address.
+                credential = {"x_client_token": secrets.client_token, "X_Forwarded_For": an_address()}
                 return Command(key, 1, "POST", "/licenses-api/v1/activate", body, credential)
             case 5:
                 credential = {"x_admin_secret": secrets.admin_secret}
@@ -128,6 +144,7 @@ class KeyedCommands:
             reply = await self.commands[key].order(survivor)
             assert reply.status in {200, 201}, reply
             assert (REPLAYED in reply.headers) == (key in untold)
+            assert (await self.commands[key].order(survivor)).body == reply.body
             self.answered[key] = reply
         return untold
 

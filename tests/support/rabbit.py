@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosedByBroker
 
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -63,6 +64,15 @@ class VirtualHost:
                     channel.basic_ack(method.delivery_tag or 0, multiple=True)
             channel.basic_ack(0, multiple=True)
             channel.cancel()
+
+    def has(self, queue: str) -> bool:
+        """Tell whether there is a queue of this name."""
+        with self.channel() as channel:
+            try:
+                channel.queue_declare(queue, passive=True)
+            except ChannelClosedByBroker:
+                return False
+        return True
 
     def size(self, queue: str) -> int:
         """Return how many messages of a queue are ready to be delivered."""
@@ -168,12 +178,6 @@ class Rabbit:
     def control(self, *arguments: str) -> str:
         """Run rabbitmqctl and return what it prints."""
         return self._run("rabbitmqctl", *arguments)
-
-    def unanswered(self, host: VirtualHost, queue: str) -> int:
-        """Return how many messages of a queue are not acked, delivered or not."""
-        name = host.url.rpartition("/")[2]
-        rows = json.loads(self.control("list_queues", "-p", name, "--formatter", "json", "name", "messages"))
-        return next(int(row["messages"]) for row in rows if row["name"] == queue)
 
     def new_host(self) -> VirtualHost:
         """Make a virtual host of its own for one test."""
