@@ -1,11 +1,9 @@
-"""A thousand clients that do nothing, or half of something, are in nobody's way, and are gone after a bounded time."""
+"""Clients that do nothing, or half of something, are gone after a bounded time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import statistics
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,11 +17,9 @@ from api.server import all_in_one, application
 from infra.postgres import Database
 from tests.security.raw_http import RawConnection
 from tests.support.client import Client
-from tests.support.ports import Ports
 from tests.support.service import running, settings_for
-from tests.support.world import Request, World
+from tests.support.world import Request
 
-PER_KIND = 250
 LIMIT = 1.0
 """Seconds that the impatient service below allows for everything."""
 
@@ -97,37 +93,3 @@ async def test_an_answer_that_nobody_reads_is_given_up(impatient: tuple[int, Cli
                 await writer.drain()
             await asyncio.sleep(LIMIT / 20)
     del reader
-
-
-async def test_a_thousand_of_them_disturb_nobody(ports: Ports, world: World) -> None:
-    port = ports.ports["all"]
-    seat = world.seats[0]
-    body = {"license_key": seat.license["license_key"], "hardware_id": seat.hardware_id}
-    request = Request("POST", "/api/v1/license/validate", {"X-API-Key": world.client.api_key}, body).raw()
-    await _latencies(port, request)
-    before = await _latencies(port, request)
-    slow = [await RawConnection.open(port) for _ in range(PER_KIND * len(BEGUN))]
-    try:
-        for number, connection in enumerate(slow):
-            begun = list(BEGUN.values())[number % len(BEGUN)]
-            await connection.send(begun if number % len(BEGUN) < 3 else half_a_body(world.client.api_key))
-        during = await _latencies(port, request)
-    finally:
-        await asyncio.gather(*(connection.close() for connection in slow))
-
-    assert statistics.quantiles(during, n=100)[98] < 2 * statistics.quantiles(before, n=100)[98] + 0.02
-    assert statistics.median(during) < 2 * statistics.median(before)
-
-
-async def _latencies(port: int, request: bytes, number: int = 400) -> list[float]:
-    connection = await RawConnection.open(port)
-    seconds = []
-    for _ in range(number):
-        started = time.perf_counter()
-        await connection.send(request)
-        answer = await connection.receive()
-        seconds.append(time.perf_counter() - started)
-        assert answer is not None
-        assert answer.status == 200
-    await connection.close()
-    return seconds
