@@ -83,6 +83,20 @@ async def test_fifty_orders_under_one_key_are_one(servers: list[Server], databas
             check_outcomes(check_invariants(database), {key: 201})
 
 
+async def test_fifty_creations_under_one_key_are_one(servers: list[Server], database: Database) -> None:
+    async with clients_of(servers) as clients:
+        for race in range(4):
+            key = f"created-{race}"
+            names = {"idempotency_key": key, "x_request_id": key}
+            # No two of them concern one licence: only the key keeps them apart.
+            replies = await asyncio.gather(
+                *(clients[n % PROCESSES].admin("POST", "/licenses", {"customer_id": key}, **names) for n in range(50))
+            )
+            assert {reply.status for reply in replies} == {201}
+            assert len({str(reply.body) for reply in replies}) == 1
+            check_outcomes(check_invariants(database), {key: 201})
+
+
 async def test_of_two_bodies_under_one_key_one_is_carried_out(servers: list[Server], database: Database) -> None:
     async with clients_of(servers) as clients:
         for race in range(4):
