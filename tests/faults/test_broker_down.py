@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pika.exchange_type import ExchangeType
 
 from infra.postgres import Database
 from projections import dead_letters
@@ -124,8 +123,6 @@ async def test_our_queues_outlive_a_broker(plant: Plant) -> None:
             channel.queue_declare(
                 f"lizenzserver.{consumer}", durable=True, arguments={**quorum, **letters, "x-delivery-limit": 100}
             )
-        channel.exchange_declare("licenses.events", ExchangeType.topic, passive=True)
-        channel.exchange_declare("licenses.dead", ExchangeType.direct, durable=True)
 
 
 async def test_while_the_broker_is_dead_all_is_served_and_all_is_published_later(plant: Plant) -> None:
