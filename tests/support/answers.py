@@ -17,6 +17,7 @@ LOST = (aiohttp.ClientError, OSError, TimeoutError)
 """How a client learns that there will be no answer."""
 
 REPLAYS_KEPT = 2000
+AT_ONCE = 16
 
 
 class Outcome(NamedTuple):
@@ -119,15 +120,20 @@ class Answers:
                 self._answered[command.id] = (command, reply.status, reply.body)
         return reply
 
-    async def resolve(self, client: Client, seconds: float = 30.0) -> int:
+    async def resolve(self, client: Client, seconds: float = 60.0) -> int:
         """Ask again, by their keys, for all answers that were lost or 503; return how many there were."""
         waiting = list(self.open.values())
-        async with asyncio.timeout(seconds):
-            for command in waiting:
+        left = iter(waiting)
+
+        async def ask() -> None:
+            for command in left:
                 while command.id in self.open:
                     reply = await self.ask(client, command)
                     if reply is None or reply.status == 503:
                         await asyncio.sleep(0.1)
+
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
         return len(waiting)
 
     async def replay(self, client: Client, chance: random.Random, most: int) -> int:

@@ -46,6 +46,13 @@ def opened(path: Path) -> sqlite3.Connection:
     return database
 
 
+def count_of(path: Path) -> int:
+    """Return how many messages a consumer has applied."""
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        number: int = database.execute("SELECT coalesce(max(number), 0) FROM applied").fetchone()[0]
+        return number
+
+
 def apply(database: sqlite3.Connection, bodies: list[bytes]) -> None:
     """Apply messages in one transaction; those that have come before only count as repeats."""
     database.execute("BEGIN IMMEDIATE")
