@@ -10,7 +10,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import TracebackType
@@ -28,17 +28,29 @@ GIVE_UP_SECONDS = 5.0
 PAUSE_SECONDS = 0.15
 """After a lost or unavailable answer, as a program would."""
 USES_A_COMMAND = 0.25
+BLIND = 0.2
+"""Of commands, those that do not go by what is known of a licence."""
 BEGUN = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A licence of the load's own. `email` is set where it is one of the second dialect."""
+    """A licence of the load's own. `email` is set where it is one of the second dialect.
+
+    `seated` are devices that seem to hold a seat, by what their callers were told: most commands go by that.
+    """
 
     id: str
     key: str
     seats: int
     email: str | None = None
+    seated: set[str] = field(default_factory=set)
+
+    def device(self, chance: random.Random, *, seated: bool) -> str:
+        """Return a device that seems to hold a seat, or none; now and then, or where there is none such, any."""
+        devices = [f"pc-{number}" for number in range(self.seats + 2)]
+        fitting = [device for device in devices if (device in self.seated) == seated]
+        return chance.choice(devices if not fitting or chance.random() < BLIND else fitting)
 
 
 class Load:
@@ -109,7 +121,11 @@ class Load:
         license = chance.choice(self._recent)
         if license.email is not None and share < 0.6:
             return await self._second_dialect(client, chance, id, license)
-        return await self.answers.ask(client, _change(client, chance, id, license, share))
+        command = _change(client, chance, id, license, share)
+        reply = await self.answers.ask(client, command)
+        if reply is not None and reply.status in {200, 201} and command.body is not None:
+            _note_seats(license, command.path, command.body)
+        return reply
 
     async def _issue(self, client: Client, chance: random.Random, id: str) -> Reply | None:
         """Make a licence, three at once, or one of the second dialect."""
@@ -138,7 +154,7 @@ class Load:
 
     async def _second_dialect(self, client: Client, chance: random.Random, id: str, license: Made) -> Reply | None:
         """Activate, also again, perhaps under another name."""
-        device = f"pc-{chance.randrange(license.seats + 2)}"
+        device = license.device(chance, seated=False)
         body = {"license_key": license.key, "email": license.email, "device_hash": device}
         body["device_name"] = f"PC {chance.randrange(2)}"
         # Programs of this dialect have a limit by address.
@@ -151,7 +167,7 @@ class Load:
         if not self._recent:
             return
         license = chance.choice(self._recent)
-        device = f"pc-{chance.randrange(license.seats + 2)}"
+        device = license.device(chance, seated=True)
         if chance.random() < 0.1:
             await self._heartbeat(client, license, device)
             return
@@ -181,30 +197,45 @@ class Load:
 
 def _change(client: Client, chance: random.Random, id: str, license: Made, share: float) -> Command:
     """Return a command about a licence's seats or its terms."""
-    devices = [f"pc-{number}" for number in range(license.seats + 2)]
     program = {"X-API-Key": client.api_key}
     admin = {"X-Admin-API-Key": client.secrets.admin_api_key}
     one = f"/api/v1/admin/licenses/{license.id}"
-    body: dict[str, Any] = {"license_key": license.key, "hardware_id": chance.choice(devices)}
-    if share < 0.50:
+    if share < 0.50 and (len(license.seated) < license.seats or chance.random() < BLIND):
+        body: dict[str, Any] = {"license_key": license.key, "hardware_id": license.device(chance, seated=False)}
         body |= {"device_name": "PC", "os_info": {"name": "Linux"}}
         return Command(id, "POST", "/api/v1/license/activate", body, program)
     if share < 0.75:
+        body = {"license_key": license.key, "hardware_id": license.device(chance, seated=True)}
         return Command(id, "POST", "/api/v1/license/deactivate", body, program)
     if share < 0.87:
-        source, target = chance.sample(devices, 2)
+        source, target = license.device(chance, seated=True), license.device(chance, seated=False)
         move = {"from_hardware_id": source, "to_hardware_id": target, "reason": "a new machine"}
         return Command(id, "POST", f"{one}/transfer", move, admin)
-    return Command(id, *_of_terms(chance, id, one, devices, share), admin, least=0 if share >= 0.90 else 1)
+    return Command(id, *_of_terms(chance, id, license, one, share), admin, least=0 if share >= 0.90 else 1)
+
+
+def _note_seats(license: Made, path: str, body: dict[str, Any]) -> None:
+    """Note what a success says of a licence's seats."""
+    if path.endswith("/deactivate"):
+        license.seated.discard(body["hardware_id"])
+    elif path.endswith("/activate"):
+        license.seated.add(body["hardware_id"])
+    elif path.endswith("/transfer"):
+        license.seated.discard(body["from_hardware_id"])
+        license.seated.add(body["to_hardware_id"])
 
 
 def _of_terms(
-    chance: random.Random, id: str, one: str, devices: list[str], share: float
+    chance: random.Random, id: str, license: Made, one: str, share: float
 ) -> tuple[str, str, dict[str, Any] | None]:
     """Return method, path and body of an administrator's command about one licence."""
     if share < 0.90:
-        return "POST", f"{one}/devices/deactivate", {"hardware_id": chance.choice(devices), "reason": "lost"}
-    if share < 0.93:
+        return (
+            "POST",
+            f"{one}/devices/deactivate",
+            {"hardware_id": license.device(chance, seated=True), "reason": "lost"},
+        )
+    if share < 0.91:
         return "DELETE", one, None
     if share < 0.97:
         return "PATCH", one, {"is_active": True}
