@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run secrets test bench lint rules layout types imports dependencies tools pytest format lock clean \
+.PHONY: help run secrets test bench soak lint rules layout types imports dependencies tools pytest format lock clean \
 	install install-dev install-bench
 
 VENV := .venv
@@ -24,6 +24,10 @@ test: lint pytest ## Lint, check types and imports, run all tests
 
 bench: install-bench tools ## Measure beside baselines, as ARGS say; see bench/README.md
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: install-bench tools ## Take part after part away under load, for hours, and count what must hold; see docs/reliability.md
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
+	@FUZZ_REQUESTS=1000000 $(BIN)/python -m pytest tests/security/test_mutated_requests.py
 
 lint: rules layout types imports dependencies ## All checks that run nothing: ruff, mypy, import-linter, deptry
 

@@ -1,4 +1,4 @@
-"""The long run: `python -m tests.faults.soak [--cycles N] [--commands N] [--seed S]`.
+"""The long run: `python -m tests.faults.soak [--cycles N] [--commands N] [--seed S] [--only NAME]`.
 
 In each cycle the load goes on while something happens to a part; then all must be well again, and the checker reads
 what is new. At the end a new checker reads everything. What happens, and what is ordered, follow from the seed.
@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 
 from tests.support.answers import Answers
 from tests.support.checker import PROJECTIONS, Checker, Report, check
-from tests.support.client import eventually
 from tests.support.load import Load
 from tests.support.mishaps import Mishap, deal, mishaps
 from tests.support.plant import Plant
@@ -34,7 +33,10 @@ SETTLE_SECONDS = 120.0
 QUIET_SHARE = 0.04
 """Of a cycle's commands, those that are given once all is well again: none may be refused for want of a server."""
 REPLAYS = 20
-LEAST_EVENTS_AGAIN = 2
+CALLERS = (24, 64)
+"""Where a cycle has few commands, and many."""
+MANY = 1000
+POLL_SECONDS = 0.1
 
 GROWTH = 1.3
 GROWTH_KB = 20_000
@@ -63,6 +65,7 @@ class Figures:
     kills: dict[str, int] = field(default_factory=dict)
     statuses: dict[int | None, int] = field(default_factory=dict)
     memory: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    errors: Counter[str] = field(default_factory=Counter)
     report: Report = field(default_factory=Report)
 
     def growth(self) -> dict[str, tuple[int, int, int]]:
@@ -89,6 +92,7 @@ class Figures:
             f"killed or stopped: {', '.join(f'{name} {n}' for name, n in sorted(self.kills.items()))}",
             f"what happened: {', '.join(f'{name} {n}' for name, n in sorted(self.happened.items()))}",
             f"longest until ready: {self.longest_ready:.1f} s, until nothing lagged: {self.longest_settled:.1f} s",
+            f"errors logged: {', '.join(f'{text} {n}' for text, n in self.errors.most_common(10)) or 'none'}",
             "own memory in MB, first cycle / middle third / last third:",
             *(
                 f"  {name:10} {first / 1000:6.0f} {middle / 1000:6.0f} {last / 1000:6.0f}"
@@ -101,14 +105,18 @@ class Figures:
 class Soak:
     """A run over a plant. `say` is told a line a cycle."""
 
-    def __init__(self, plant: Plant, seed: int, say: Callable[[str], None], longest_freeze: float) -> None:
+    def __init__(
+        self, plant: Plant, seed: int, say: Callable[[str], None], longest_freeze: float, only: str = ""
+    ) -> None:
         self.figures = Figures(seed)
         self._plant = plant
         self._say = say
         self._chance = random.Random(f"{seed}/mishaps")
-        self._mishaps = deal(mishaps(plant.apis, longest_freeze), self._chance)
+        possible = [one for one in mishaps(plant.apis, longest_freeze) if only in one.name]
+        self._mishaps = deal(possible, self._chance)
         self._answers = Answers("soak-")
         self._answers.is_complete = True
+        self._answers.is_down = False
         self._checker = Checker(plant.database, queues=[plant.read_by()])
 
     async def run(self, cycles: int, commands: int) -> None:
@@ -121,6 +129,7 @@ class Soak:
                 await self._cycle(load, number, cycles, share)
         await self._last()
         self.figures.kills = self._plant.kills
+        self.figures.errors = self._plant.errors()
         self.figures.statuses = self._answers.statuses
         self.figures.seconds = time.monotonic() - begun
 
@@ -128,32 +137,48 @@ class Soak:
         quiet = max(10, int(commands * QUIET_SHARE))
         mishap = next(self._mishaps)
         before = load.done
-        self._answers.is_down = True
-        running = asyncio.create_task(load.run(commands - quiet, f"{number}"))
+        callers = CALLERS[commands >= MANY]
+        running = asyncio.create_task(load.run(commands - quiet, f"{number}", callers))
         try:
             await self._until_begun(load, running, before + (commands - quiet) * self._chance.uniform(0.1, 0.5))
+            # What befalls a worker or the broker is no reason for a 503.
+            self._answers.is_down = bool({"postgres", *self._plant.apis} & set(mishap.hits))
             await asyncio.to_thread(mishap.happen, self._plant, self._chance)
             ready = await self._until_ready(number, mishap)
             await running
         finally:
             running.cancel()
-        for name in set(mishap.hits) & set(self._plant.apis):
-            self._answers.forgive(name)
-        self.figures.asked_again += await load.resolve(self._plant.apis[0])
+        if mishap.is_kill:
+            for name in set(mishap.hits) & set(self._plant.apis):
+                self._answers.forgive(name)
+        self.figures.asked_again += await self._resolve(load, number, mishap)
         marks = await asyncio.to_thread(self._ends)
         self._answers.is_down = False
         await load.run(quiet, f"{number}/quiet")
+        await self._answers.resolve_doubts(load.client(self._plant.apis[0]))
         self.figures.replays += await self._answers.replay(load.client(self._plant.apis[-1]), self._chance, REPLAYS)
         settled = await self._until_settled(number, mishap, marks)
-        consumers = ("relay",)
-        report = await asyncio.to_thread(self._checker.check, self._answers, consumers=consumers)
+        report = await asyncio.to_thread(
+            self._checker.check, self._answers, consumers=("relay",), patience=SETTLE_SECONDS
+        )
         if not report.holds:
-            raise Fallen(f"cycle {number}, {mishap.name}:\n{report}")
+            raise Fallen(f"cycle {number}, {mishap.name}:\n{report}\nerrors logged: {self._plant.errors()}")
+        if ended := self._plant.ended():
+            logs = "\n".join(f"{name}: {self._plant.log(name)}" for name in ended)
+            raise Fallen(f"cycle {number}, {mishap.name}: {ended} ended\n{logs}")
+        self._answers.settle()
         self._note(load, mishap, ready, settled, report)
         self._say(
             f"{number}/{cycles} {mishap.name}: {load.done} commands, {report.figures['events']} events,"
             f" ready after {ready:.1f} s, settled after {settled:.1f} s more"
         )
+
+    async def _resolve(self, load: Load, number: int, mishap: Mishap) -> int:
+        try:
+            return await load.resolve(self._plant.apis[0])
+        except TimeoutError as error:
+            shown = list(self._answers.open)[:5]
+            raise Fallen(f"cycle {number}, {mishap.name}: asked again, and no answer to {shown}") from error
 
     async def _until_begun(self, load: Load, running: asyncio.Task[None], commands: float) -> None:
         while load.done < commands and not running.done():
@@ -191,14 +216,11 @@ class Soak:
                 and self._is_read()
             )
 
-        async def done() -> bool:
-            return await asyncio.to_thread(settled)
-
-        try:
-            await eventually(done, SETTLE_SECONDS)
-        except TimeoutError as error:
-            logs = {name: self._plant.log(name)[-500:] for name in self._plant.parts}
-            raise Fallen(f"cycle {number}, {mishap.name}: it lags after {SETTLE_SECONDS} s: {logs}") from error
+        while not await asyncio.to_thread(settled):
+            if time.monotonic() - begun > SETTLE_SECONDS:
+                logs = {name: self._plant.log(name)[-500:] for name in self._plant.parts}
+                raise Fallen(f"cycle {number}, {mishap.name}: it lags after {SETTLE_SECONDS} s: {logs}")
+            await asyncio.sleep(POLL_SECONDS)
         return time.monotonic() - begun
 
     def _has_passed(self, consumer: str, marks: dict[str, int]) -> bool:
@@ -229,32 +251,33 @@ class Soak:
 
     async def _last(self) -> None:
         """Read everything anew, once detection has come to the end too."""
-
-        async def done() -> bool:
-            return await asyncio.to_thread(self._has_passed, "anomaly", self._ends())
-
-        # What it finds are events too, which the others must pass again.
-        for _ in range(LEAST_EVENTS_AGAIN):
-            await eventually(done, SETTLE_SECONDS)
-            await self._until_settled(self.figures.cycles, Mishap("the end", (), 0, lambda *_: None), self._ends())
         report = await asyncio.to_thread(
-            check, self._plant.database, self._answers, queues=[self._plant.read_by()], consumers=("relay", "anomaly")
+            check,
+            self._plant.database,
+            self._answers,
+            queues=[self._plant.read_by()],
+            consumers=("relay", "anomaly"),
+            patience=SETTLE_SECONDS,
         )
         self.figures.report = report
         if not report.holds:
             raise Fallen(f"at the end, where everything was read anew:\n{report}")
 
 
-def soak(
+def soak(  # noqa: PLR0913, PLR0917 - one argument an option
     cycles: int,
     commands: int,
     seed: int,
     say: Callable[[str], None],
     longest_freeze: float = LONGEST_FREEZE_SECONDS,
+    only: str = "",
 ) -> Figures:
-    """Run it on a plant of its own, and return its figures. Raises Fallen."""
+    """Run it on a plant of its own, and return its figures. `only` is a part of the name of what happens.
+
+    Raises Fallen.
+    """
     with Plant() as plant:
-        run = Soak(plant, seed, say, longest_freeze)
+        run = Soak(plant, seed, say, longest_freeze, only)
         asyncio.run(run.run(cycles, commands))
         return run.figures
 
@@ -265,12 +288,14 @@ def main() -> None:
     options.add_argument("--cycles", type=int, default=CYCLES)
     options.add_argument("--commands", type=int, default=COMMANDS, help="over all cycles")
     options.add_argument("--seed", type=int, default=None, help="of a run that shall be made again")
+    options.add_argument("--only", default="", help="what happens has this in its name, such as 'kill relay'")
     given = options.parse_args()
     seed = int.from_bytes(os.urandom(4)) if given.seed is None else given.seed
     again = f"python -m tests.faults.soak --cycles {given.cycles} --commands {given.commands} --seed {seed}"
+    again += f" --only '{given.only}'" if given.only else ""
     _say(f"to run this again: {again}")
     try:
-        figures = soak(given.cycles, given.commands, seed, _say)
+        figures = soak(given.cycles, given.commands, seed, _say, only=given.only)
     except Fallen as fallen:
         _say(f"FALLEN in {fallen}\nto run this again: {again}")
         sys.exit(1)

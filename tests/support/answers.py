@@ -70,6 +70,8 @@ class Answers:
         self.is_down = True
         self.is_complete = False
         self._prefix = prefix
+        self._doubtful: dict[str, Command] = {}
+        self._recent_uses: list[datetime] = []
         self._answered: dict[str, tuple[Command, int, Any]] = {}
 
     def is_mine(self, request_id: str) -> bool:
@@ -83,12 +85,17 @@ class Answers:
     def note_use(self, mark: datetime, status: int | None, server: str = "", *, is_sure: bool = True) -> None:
         """Note the answer to a validation, whose `client_time` no other has."""
         self.uses[mark] = UseOutcome(status, server, is_sure)
+        self._recent_uses.append(mark)
 
     def forgive(self, server: str) -> None:
-        """Let rows be missing that a server held in memory when it was killed."""
-        for mark, use in self.uses.items():
-            if use.server == server:
-                self.uses[mark] = use._replace(is_sure=False)
+        """Let rows be missing that a server held in memory when it was killed: those since the last `settle`."""
+        for mark in self._recent_uses:
+            if self.uses[mark].server == server:
+                self.uses[mark] = self.uses[mark]._replace(is_sure=False)
+
+    def settle(self) -> None:
+        """Say that all has been checked up to here: what was found to be stored must stay."""
+        self._recent_uses.clear()
 
     def look_at(self, what: str, reply: Reply) -> None:
         """X: note a 5xx that has no place."""
@@ -115,7 +122,9 @@ class Answers:
         if reply.status == 503:
             self.open[command.id] = command
         else:
-            self.open.pop(command.id, None)
+            was_open = self.open.pop(command.id, None) is not None
+            if was_open and reply.status >= 400:
+                self._doubtful[command.id] = command
             if 200 <= reply.status < 300 and len(self._answered) < REPLAYS_KEPT:
                 self._answered[command.id] = (command, reply.status, reply.body)
         return reply
@@ -135,6 +144,15 @@ class Answers:
         async with asyncio.timeout(seconds):
             await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
         return len(waiting)
+
+    async def resolve_doubts(self, client: Client) -> None:
+        """Ask once more for what was refused after a first answer was lost, now that nothing is under way any more.
+
+        A first request that hangs somewhere may still be carried out after the second one was refused.
+        """
+        doubtful, self._doubtful = self._doubtful, {}
+        for command in doubtful.values():
+            await self.ask(client, command)
 
     async def replay(self, client: Client, chance: random.Random, most: int) -> int:
         """L: ask again for some answers that were given; the same must come. Return for how many."""

@@ -12,6 +12,7 @@ The folds are the tests' own (`seat_fold`, `naive_usage`): none of the service's
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -26,6 +27,7 @@ from psycopg import Connection
 from infra.postgres import Database
 from tests.support import naive_usage
 from tests.support.answers import Answers
+from tests.support.queue_consumer import count_of
 from tests.support.seat_fold import Event, Finding, Row, Rows, SeatFold, event_of
 from tests.support.usage import Use
 
@@ -33,13 +35,15 @@ PROJECTIONS = ("usage", "devices-seen", "seats")
 """The projector's consumers."""
 
 _SHOWN = 20
+POLL_SECONDS = 0.1
 
 _EVENTS = """
     SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events
     WHERE notification_id > %s ORDER BY 1
 """
 _USES = """
-    SELECT id, occurred_at, license_id, hardware_id, type, country, app_version, reason, client_time FROM usage
+    SELECT id, occurred_at, license_id, hardware_id, type, country, app_version, reason, client_time, details_sealed
+    FROM usage
     WHERE id > %s ORDER BY 1
 """
 _COLUMNS = {
@@ -95,21 +99,23 @@ class Report:
         return "\n".join([*shown, str(self.figures)])
 
 
-def check(
+def check(  # noqa: PLR0913 - one argument an option
     database: Database,
     answers: Answers | None = None,
     *,
     queues: Iterable[Path] = (),
     settled: bool = True,
     consumers: Iterable[str] = (),
+    patience: float = 0.0,
 ) -> Report:
     """Read everything and say what does not hold.
 
     `answers` is what clients were told, `queues` are what queue consumers have stored (`queue_consumer`). `settled`
     says that the projector should have come to the logs' ends, and `consumers` who else; without it only what is
-    written with the events is compared.
+    written with the events is compared. `patience` is for how many seconds to wait for them, and for uses that were
+    answered before they were stored.
     """
-    return Checker(database, queues=queues).check(answers, settled=settled, consumers=consumers)
+    return Checker(database, queues=queues).check(answers, settled=settled, consumers=consumers, patience=patience)
 
 
 class Checker:
@@ -124,41 +130,66 @@ class Checker:
         self._fold = SeatFold()
         self._commands: dict[str, tuple[str, int]] = {}
         self._uses: defaultdict[UUID | None, list[Use]] = defaultdict(list)
+        self._used: set[UUID | None] = set()
         self._marks: Counter[datetime] = Counter()
+        self._sealed: dict[datetime, bytes] = {}
+        self._twice: list[datetime] = []
         self._ids: dict[str, dict[int, str]] = {"events": {}, "usage": {}}
         self._events_at = 0
         self._usage_at = 0
         self._is_first = True
 
-    def check(self, answers: Answers | None = None, *, settled: bool = True, consumers: Iterable[str] = ()) -> Report:
+    def check(
+        self,
+        answers: Answers | None = None,
+        *,
+        settled: bool = True,
+        consumers: Iterable[str] = (),
+        patience: float = 0.0,
+    ) -> Report:
         """Read on, and say what does not hold."""
         report = Report()
-        with self._database.connect() as connection, connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            self._read_events(connection)
-            licenses = self._read_usage(connection)
-            report.findings += self._fold.findings
-            self._fold.findings = []
-            self._compare(connection, report, settled=settled)
-            if settled:
-                self._compare_usage(connection, report, licenses)
-                report.findings += _lags(connection, (*PROJECTIONS, *consumers), self._events_at, self._usage_at)
-            report.findings += _set_aside(connection)
+        deadline = time.monotonic() + patience
+        names = (*PROJECTIONS, *consumers) if settled else ()
+        while not self._look(report, names, answers, deadline):
+            time.sleep(POLL_SECONDS)
         for queue in self._queues:
-            report.findings += queue.check(self._ids)
+            report.findings += queue.check(self._ids, deadline)
         if answers is not None:
             report.findings += answers.findings
             report.findings += self._outcomes(answers)
             report.findings += self._stored_uses(answers)
-        self._fold.touched = set()
-        self._is_first = False
         report.figures = {
             "events": len(self._ids["events"]),
             "uses": len(self._ids["usage"]),
             "licences": len(self._fold.licenses),
+            "anomalies": len(self._fold.anomalies),
             "repeats": sum(queue.repeats for queue in self._queues),
         }
         return report
+
+    def _look(self, report: Report, consumers: tuple[str, ...], answers: Answers | None, deadline: float) -> bool:
+        """Look at the database as it is at one moment; return False where it would be worth while to wait."""
+        with self._database.connect() as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            lags = _lags(connection, consumers)
+            may_wait = time.monotonic() < deadline
+            if lags and may_wait:
+                return False
+            self._read_events(connection)
+            self._read_usage(connection)
+            if may_wait and answers is not None and self._unstored(answers):
+                return False
+            report.findings += self._fold.findings
+            self._fold.findings = []
+            self._compare(connection, report, settled=bool(consumers))
+            if consumers:
+                self._compare_usage(connection, report)
+            report.findings += lags + _set_aside(connection) + self._snapshots(connection)
+        self._fold.touched = set()
+        self._used = set()
+        self._is_first = False
+        return True
 
     def _read_events(self, connection: Connection[Any]) -> None:
         for row in connection.execute(_EVENTS, (self._events_at,)):
@@ -182,21 +213,22 @@ class Checker:
             )
         self._commands[request_id] = (first, events + 1)
 
-    def _read_usage(self, connection: Connection[Any]) -> set[UUID | None]:
-        """Read the usage log on; return whose rows are new."""
-        touched = set()
+    def _read_usage(self, connection: Connection[Any]) -> None:
         for row in connection.execute(_USES, (self._usage_at,)):
             use = Use(*(row[name] for name in ("occurred_at", *Use._fields[1:])))
             self._uses[use.license_id].append(use)
-            touched.add(use.license_id)
-            if row["client_time"] is not None:
-                self._marks[row["client_time"]] += 1
+            self._used.add(use.license_id)
+            if (mark := row["client_time"]) is not None:
+                self._marks[mark] += 1
+                # What is sealed anew differs: one that was decided again is another row, and not the same twice.
+                sealed = row["details_sealed"] or b""
+                if self._sealed.setdefault(mark, sealed) == sealed and self._marks[mark] > 1:
+                    self._twice.append(mark)
             self._ids["usage"][row["id"]] = ""
             self._usage_at = row["id"]
         count = _count(connection, "SELECT count(*) AS n FROM usage WHERE id <= %s", self._usage_at)
         if count != len(self._ids["usage"]):
             self._fold.findings.append(Finding("L", f"{len(self._ids['usage'])} uses were there, now it is {count}"))
-        return touched
 
     def _compare(self, connection: Connection[Any], report: Report, *, settled: bool) -> None:
         for name, columns in _COLUMNS.items():
@@ -219,21 +251,30 @@ class Checker:
                 differing.append(Finding("P", f"{count} rows of {name}, and {len(whole)} in the fold of the log"))
             report.findings += differing
 
+    def _snapshots(self, connection: Connection[Any]) -> list[Finding]:
+        """P: no snapshot is of a version that the log does not have."""
+        versions = self._fold.versions
+        return [
+            Finding("P", f"the snapshot of {row['license_id']} is of version {row['version']}, which has not been")
+            for row in connection.execute("SELECT license_id, version FROM license_snapshots")
+            if row["version"] > versions.get(row["license_id"], 0)
+        ]
+
     def _touched(self, name: str, fold: Rows, touched: list[UUID]) -> Rows:
         if len(_KEYS[name]) == 1:
             return {one: fold[one] for one in touched if one in fold}
         among = set(touched)
         return {one: row for one, row in fold.items() if one[0] in among}
 
-    def _compare_usage(self, connection: Connection[Any], report: Report, touched: set[UUID | None]) -> None:
+    def _compare_usage(self, connection: Connection[Any], report: Report) -> None:
         if self._is_first:
             expected = naive_usage.fold(use for uses in self._uses.values() for use in uses)
             for name, rows in expected.items():
                 found = {tuple(row.values()) for row in connection.execute(f"SELECT * FROM {name}").fetchall()}
                 report.findings += _differing_tuples(name, found, rows)
             return
-        expected = naive_usage.fold(use for license_id in touched for use in self._uses[license_id])
-        known = [license_id for license_id in touched if license_id is not None]
+        expected = naive_usage.fold(use for license_id in self._used for use in self._uses[license_id])
+        known = [license_id for license_id in self._used if license_id is not None]
         for name in _OF_LICENSES:
             query = f"SELECT * FROM {name} WHERE license_id = ANY(%s)"
             found = {tuple(row.values()) for row in connection.execute(query, (known,)).fetchall()}
@@ -256,14 +297,20 @@ class Checker:
 
     def _stored_uses(self, answers: Answers) -> list[Finding]:
         """Compare validations with the usage log: none is in it twice, each that is sure to be stored is in it."""
-        found = []
-        for mark, use in answers.uses.items():
-            stored = self._marks[mark]
-            if stored > 1:
-                found.append(Finding("D", f"the use of {mark.isoformat()} is stored {stored} times"))
-            if not stored and use.is_sure and use.status == 200:
-                found.append(Finding("L", f"the use of {mark.isoformat()} was answered and is not stored"))
-        return found
+        twice = [
+            Finding("D", f"the use of {mark.isoformat()} is stored {self._marks[mark]} times")
+            for mark in self._twice
+            if mark in answers.uses
+        ]
+        return twice + [
+            Finding("L", f"the use of {mark.isoformat()} was answered and is not stored")
+            for mark in self._unstored(answers)
+        ]
+
+    def _unstored(self, answers: Answers) -> list[datetime]:
+        return [
+            mark for mark, use in answers.uses.items() if use.is_sure and use.status == 200 and not self._marks[mark]
+        ]
 
 
 class _Queue:
@@ -273,28 +320,30 @@ class _Queue:
         self._path = path
         self._row = 0
         self._found: dict[str, dict[int, str]] = {"events": {}, "usage": {}}
+        self._ahead: list[tuple[str, str, str]] = []
         self._types: Counter[str] = Counter()
+        self._applied: dict[str, int] = {}
         self.repeats = 0
 
-    def check(self, ids: Mapping[str, Mapping[int, str]]) -> list[Finding]:
-        """Compare with the logs' positions and, for events, ids: each was applied exactly once."""
-        found = []
-        with closing(sqlite3.connect(self._path)) as database:
-            rows = database.execute(
-                "SELECT number, id, source, sequence, type FROM applied WHERE number > ? ORDER BY 1", (self._row,)
-            ).fetchall()
-            tallies = {type: (new, again) for type, new, again in database.execute("SELECT * FROM tallies")}
-        for number, id, source, sequence, type in rows:
+    def check(self, ids: Mapping[str, Mapping[int, str]], deadline: float) -> list[Finding]:
+        """Compare with the logs' positions and, for events, ids: each was applied exactly once.
+
+        What came since the logs were read is left for the next time.
+        """
+        rows = sum(len(positions) for positions in ids.values())
+        while count_of(self._path) < rows and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        found: list[Finding] = []
+        ahead, self._ahead = [*self._ahead, *self._read()], []
+        ends = {log: max(positions, default=0) for log, positions in ids.items()}
+        for id, source, sequence in ahead:
             log, position = source.rpartition("/")[2], int(sequence)
-            if position in self._found[log]:
-                found.append(Finding("D", f"{self._path.name}: position {position} of {log} was applied twice"))
-            elif position not in ids[log]:
-                found.append(Finding("D", f"{self._path.name}: position {position} of {log} is not in the log"))
-            elif ids[log][position] not in {"", id}:
-                found.append(Finding("D", f"{self._path.name}: position {position} of {log} came as {id}"))
+            if position > ends[log]:
+                self._ahead.append((id, source, sequence))
+                continue
+            if wrong := self._wrong(ids[log], log, position, id):
+                found.append(Finding("D", f"{self._path.name}: position {position} of {log} {wrong}"))
             self._found[log][position] = id
-            self._types[type] += 1
-            self._row = number
         for log, positions in ids.items():
             missing = positions.keys() - self._found[log].keys()
             if missing:
@@ -302,16 +351,40 @@ class _Queue:
                 found.append(
                     Finding("D", f"{self._path.name}: {len(missing)} rows of {log} never came, such as {shown}")
                 )
-        for type, (new, _) in tallies.items():
+        for type, new in self._applied.items():
             if new != self._types[type]:
                 text = f"{self._path.name}: {new} of {type} were applied, and {self._types[type]} came"
                 found.append(Finding("D", text))
-        self.repeats = sum(again for _, again in tallies.values())
         return found
 
+    def _wrong(self, ids: Mapping[int, str], log: str, position: int, id: str) -> str:
+        if position in self._found[log]:
+            return "was applied twice"
+        if position not in ids:
+            return "is not in the log"
+        return "" if ids[position] in {"", id} else f"came as {id}"
 
-def _lags(connection: Connection[Any], names: Iterable[str], events: int, usage: int) -> list[Finding]:
+    def _read(self) -> list[tuple[str, str, str]]:
+        """Read on; return id, source and sequence of what is new."""
+        with closing(sqlite3.connect(self._path, timeout=30)) as database:
+            database.execute("BEGIN")
+            rows = database.execute(
+                "SELECT number, id, source, sequence, type FROM applied WHERE number > ? ORDER BY 1", (self._row,)
+            ).fetchall()
+            tallies = database.execute("SELECT type, applied, repeats FROM tallies").fetchall()
+        self._types.update(row[4] for row in rows)
+        self._row = max((row[0] for row in rows), default=self._row)
+        self._applied = {type: applied for type, applied, _ in tallies}
+        self.repeats = sum(repeats for _, _, repeats in tallies)
+        return [(id, source, sequence) for _, id, source, sequence, _ in rows]
+
+
+def _lags(connection: Connection[Any], names: Iterable[str]) -> list[Finding]:
     rows = connection.execute("SELECT consumer, event_position, usage_position FROM consumers").fetchall()
+    ends = {
+        "event": _count(connection, "SELECT coalesce(max(notification_id), 0) AS n FROM licensing_events"),
+        "usage": _count(connection, "SELECT coalesce(max(id), 0) AS n FROM usage"),
+    }
     reached = {row["consumer"]: row for row in rows}
     found = []
     for name in names:
@@ -319,7 +392,7 @@ def _lags(connection: Connection[Any], names: Iterable[str], events: int, usage:
         if row is None:
             found.append(Finding("P", f"{name} has no position"))
             continue
-        for log, end in (("event", events), ("usage", usage)):
+        for log, end in ends.items():
             at = row[f"{log}_position"]
             if at is not None and at < end:
                 found.append(Finding("P", f"{name} is at {at} of the {log} log, which ends at {end}"))

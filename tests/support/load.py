@@ -27,6 +27,8 @@ RECENT = 300
 GIVE_UP_SECONDS = 5.0
 PAUSE_SECONDS = 0.15
 """After a lost or unavailable answer, as a program would."""
+GUESSES = 20
+"""Unknown keys that somebody tries in each run: enough to be noticed, and for the limit on that."""
 USES_A_COMMAND = 0.25
 BLIND = 0.2
 """Of commands, those that do not go by what is known of a licence."""
@@ -93,7 +95,8 @@ class Load:
         """Carry out so many commands; what is chosen follows from the seed and this name."""
         left = iter(range(commands))
         await asyncio.gather(
-            *(self._caller(random.Random(f"{self._seed}/{name}/{number}"), left) for number in range(callers))
+            *(self._caller(random.Random(f"{self._seed}/{name}/{number}"), left) for number in range(callers)),
+            self._guess(random.Random(f"{self._seed}/{name}/guesses")),
         )
 
     async def resolve(self, name: str) -> int:
@@ -183,6 +186,18 @@ class Load:
         self.answers.look_at("a validation", reply)
         self.answers.note_use(mark, reply.status, name)
 
+    async def _guess(self, chance: random.Random) -> None:
+        """Try keys that nobody has, from an address of one's own."""
+        address = f"198.19.{chance.randrange(256)}.{chance.randrange(256)}"
+        client = chance.choice(list(self._clients.values()))
+        for number in range(GUESSES):
+            body = {"license_key": f"LIC-GUESS{number:07d}", "hardware_id": "guesser"}
+            try:
+                reply = await client.program("/api/v1/license/validate", body, x_forwarded_for=address)
+            except LOST:
+                return
+            self.answers.look_at("a guess", reply)
+
     async def _heartbeat(self, client: Client, license: Made, device: str) -> None:
         try:
             tokens = await client.tokens({"license_id": license.id}, device)
@@ -209,6 +224,8 @@ def _change(client: Client, chance: random.Random, id: str, license: Made, share
         return Command(id, "POST", "/api/v1/license/deactivate", body, program)
     if share < 0.87:
         source, target = license.device(chance, seated=True), license.device(chance, seated=False)
+        if target == source:
+            target = "pc-new"
         move = {"from_hardware_id": source, "to_hardware_id": target, "reason": "a new machine"}
         return Command(id, "POST", f"{one}/transfer", move, admin)
     return Command(id, *_of_terms(chance, id, license, one, share), admin, least=0 if share >= 0.90 else 1)

@@ -17,13 +17,15 @@ LONGEST_OUTAGE_SECONDS = 2.0
 class Mishap:
     """Something that happens: `happen` returns when all parts are there again, though perhaps not ready yet.
 
-    `hits` are the parts that are killed or held up; `weight` says how often it comes in the long run.
+    `hits` are the parts that are killed or held up; `weight` says how often it comes in the long run. `is_kill` says
+    that the parts had no time to put anything away.
     """
 
     name: str
     hits: tuple[str, ...]
     weight: int
     happen: Callable[[Plant, random.Random], None]
+    is_kill: bool = False
 
 
 def mishaps(apis: tuple[str, ...], longest_freeze: float) -> list[Mishap]:
@@ -32,9 +34,9 @@ def mishaps(apis: tuple[str, ...], longest_freeze: float) -> list[Mishap]:
     workers = (apis[0], *WORKERS, "reader")
     return [
         *found,
-        Mishap("kill all API processes", apis, 2, _killing(*apis)),
-        Mishap("kill an API process and all workers", workers, 2, _killing(*workers)),
-        Mishap("kill PostgreSQL and the relay", ("postgres", "relay"), 2, _killing("postgres", "relay")),
+        Mishap("kill all API processes", apis, 2, _killing(*apis), is_kill=True),
+        Mishap("kill an API process and all workers", workers, 2, _killing(*workers), is_kill=True),
+        Mishap("kill PostgreSQL and the relay", ("postgres", "relay"), 2, _killing("postgres", "relay"), is_kill=True),
     ]
 
 
@@ -51,18 +53,18 @@ def deal(all_of_them: list[Mishap], chance: random.Random) -> Iterator[Mishap]:
 
 def _of_processes(apis: tuple[str, ...], longest_freeze: float) -> Iterator[Mishap]:
     for name in apis:
-        yield Mishap(f"kill {name}", (name,), 5, _killing(name))
+        yield Mishap(f"kill {name}", (name,), 5, _killing(name), is_kill=True)
     yield Mishap(f"SIGTERM to {apis[-1]}", (apis[-1],), 3, _stopping(apis[-1]))
     yield Mishap(f"freeze {apis[-1]}", (apis[-1],), 3, _freezing(apis[-1], longest_freeze))
     for name in WORKERS:
-        yield Mishap(f"kill {name}", (name,), 4, _killing(name))
+        yield Mishap(f"kill {name}", (name,), 4, _killing(name), is_kill=True)
         yield Mishap(f"freeze {name}", (name,), 2, _freezing(name, longest_freeze))
     yield Mishap("SIGTERM to relay", ("relay",), 1, _stopping("relay"))
-    yield Mishap("kill reader", ("reader",), 3, _killing("reader"))
+    yield Mishap("kill reader", ("reader",), 3, _killing("reader"), is_kill=True)
 
 
 def _of_postgres(longest_freeze: float) -> Iterator[Mishap]:
-    yield Mishap("kill PostgreSQL", ("postgres",), 4, _killing("postgres"))
+    yield Mishap("kill PostgreSQL", ("postgres",), 4, _killing("postgres"), is_kill=True)
     yield Mishap("stop PostgreSQL at once", ("postgres",), 4, _stopping("postgres"))
     yield Mishap("freeze PostgreSQL", ("postgres",), 3, _freezing("postgres", longest_freeze))
     yield Mishap("cut the connections to PostgreSQL", ("postgres",), 4, _cutting("postgres"))
@@ -71,7 +73,7 @@ def _of_postgres(longest_freeze: float) -> Iterator[Mishap]:
 
 
 def _of_rabbit(longest_freeze: float) -> Iterator[Mishap]:
-    yield Mishap("kill RabbitMQ", ("rabbit",), 2, _killing("rabbit"))
+    yield Mishap("kill RabbitMQ", ("rabbit",), 2, _killing("rabbit"), is_kill=True)
     yield Mishap("freeze RabbitMQ", ("rabbit",), 2, _freezing("rabbit", longest_freeze))
     yield Mishap("cut the connections to RabbitMQ", ("rabbit",), 3, _cutting("rabbit"))
     yield Mishap("lose what RabbitMQ says", ("rabbit",), 2, _disturbing("hole", "rabbit", longest_freeze))

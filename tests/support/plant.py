@@ -7,13 +7,16 @@ RabbitMQ lead through proxies, and can be cut, held up or lost.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +35,7 @@ from workers.broker import Broker
 
 WORKERS = ("relay", "projector", "anomaly")
 QUEUE = "analyst.all"
-READY_SECONDS = 90.0
+READY_SECONDS = 60.0
 END_SECONDS = 30.0
 
 
@@ -224,7 +227,7 @@ class Plant:
             if self.parts[name].has_ended():
                 raise AssertionError(f"{name} has ended: {self.log(name)}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"{name} is not ready after {seconds} s: {self.log(name)}")
+                raise AssertionError(f"{name} is not ready after {seconds} s: {self.health(name)}\n{self.log(name)}")
             time.sleep(0.02)
 
     def is_ready(self, name: str) -> bool:
@@ -233,9 +236,32 @@ class Plant:
             return bool(answer.status == 200)
         return False
 
+    def health(self, name: str) -> str:
+        """Return what an API process says of its readiness."""
+        try:
+            with urllib.request.urlopen(f"{self.base(name)}/health/ready", timeout=5) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            return str(error.read().decode())
+        except OSError as error:
+            return repr(error)
+
     def log(self, name: str) -> str:
         """Return the end of a part's log."""
         return self.parts[name].log_path.read_text(errors="replace")[-3000:]
+
+    def ended(self) -> list[str]:
+        """Return the parts that have ended by themselves."""
+        return [name for name, part in self.parts.items() if part.has_ended()]
+
+    def errors(self) -> Counter[str]:
+        """Count what the service's processes have logged as errors, by what they say."""
+        found: Counter[str] = Counter()
+        for part in self.parts.values():
+            for line in part.log_path.read_text(errors="replace").splitlines():
+                if '"level":"error"' in line.replace(" ", "") or "Traceback" in line:
+                    found[_event_of(line)] += 1
+        return found
 
     def memory(self) -> dict[str, int]:
         """Return for each part how many kilobytes of its own its processes hold."""
@@ -318,6 +344,13 @@ class Plant:
     def _rabbit_processes(self) -> list[int]:
         script = self.rabbit._script
         return [] if script is None else _tree(script.pid)
+
+
+def _event_of(line: str) -> str:
+    try:
+        return str(json.loads(line)["event"])
+    except (ValueError, KeyError, TypeError):
+        return line[:200]
 
 
 def _tree(root: int) -> list[int]:
