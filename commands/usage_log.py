@@ -171,15 +171,17 @@ class UsageLog:
         while not (self._stopping and self._gathering is None and not self._queued and not self._unsure):
             if self._gathering is None and not self._stopping:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(
-                        self._wake.wait(), RECONNECT_SECONDS if self._queued or self._unsure else None
-                    )
+                    await asyncio.wait_for(self._wake.wait(), RECONNECT_SECONDS if self._has_to_try() else None)
             self._wake.clear()
             round_, self._gathering = self._gathering, None
-            if round_ is not None or self._queued or self._unsure:
+            if round_ is not None or self._has_to_try():
                 await self._carry_out_safely(round_)
             if self._stopping and (self.is_down or self.is_stuck):
                 return
+
+    def _has_to_try(self) -> bool:
+        """Tell whether the database must be tried though nobody asks: who is not ready gets no requests."""
+        return bool(self._queued or self._unsure) or self.is_down or self.is_stuck
 
     async def _carry_out_safely(self, round_: _Round | None) -> None:
         try:

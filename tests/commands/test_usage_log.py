@@ -184,6 +184,22 @@ async def test_while_the_database_is_away_rows_wait_up_to_a_bound_and_the_oldest
         await eventually(lambda: _holds(lambda: not log.is_down))
 
 
+async def test_that_the_database_is_back_is_noticed_though_nobody_asks(database: Database) -> None:
+    """A process that is not ready gets no requests: it must become ready without any."""
+    is_away = True
+
+    async def connect() -> Any:
+        if is_away:
+            raise psycopg.OperationalError("away")
+        return await database.connect_async()
+
+    async with running_log(database, connect=connect) as log:
+        assert await log.is_current(LICENSE, 0) is None
+        assert (log.is_down, log.queued()) == (True, 0)
+        is_away = False
+        await eventually(lambda: _holds(lambda: not log.is_down), 5)
+
+
 async def test_a_connection_that_is_cut_is_opened_again(database: Database) -> None:
     async with running_log(database, wait_seconds=5) as log:
         await log.append((), line("before"))[0]
