@@ -121,12 +121,13 @@ class Batch:
     def decide(self, aggregates: AggregateCache) -> None:
         """Decide every submission that is no replay; apply its facts to the aggregates at once.
 
-        Whose API key was revoked is refused, replay or not.
+        Whose API key is revoked by then, perhaps by an order before it, is refused, replay or not.
         """
         for submission in self.submissions:
             if submission.api_key_id is not None and not _is_good(aggregates.get(submission.api_key_id)):
                 self._results[id(submission)] = Unauthorized("The API key is not valid")
-        for submission in self._undecided():
+            if id(submission) in self._results:
+                continue
             try:
                 outcome = _decide(submission.order, aggregates)
             except Refusal as refusal:

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-import psycopg
 from eventsourcing.persistence import StoredEvent
 from psycopg import Connection
 
@@ -103,20 +102,21 @@ class Snapshots:
 
         Where that fails, they come due again with later events, or when the licence is read next.
         """
-        due = [state for state in map(states.get, self._due) if isinstance(state, License)]
+        # In one order on all processes, so that none waits for another one's rows crosswise.
+        due = [state for state in map(states.get, sorted(self._due)) if isinstance(state, License)]
         self._due.clear()
         if not due:
             return
-        columns = (
-            [state.id for state in due],
-            [state.version for state in due],
-            [FORM] * len(due),
-            [encode(state) for state in due],
-        )
-        self._unreadable.difference_update(columns[0])
+        self._unreadable.difference_update(state.id for state in due)
         try:
+            columns = (
+                [state.id for state in due],
+                [state.version for state in due],
+                [FORM] * len(due),
+                [encode(state) for state in due],
+            )
             connection.execute(_WRITE, columns)
-        except psycopg.Error as error:
+        except Exception as error:  # noqa: BLE001 - it is a cache: the writer's thread goes on
             log.warning("%d snapshots were not written: %s", len(due), error)
 
 

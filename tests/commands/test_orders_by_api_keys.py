@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from commands.application import LicensingApplication
 from commands.batch import Replay, Submission
+from commands.writer import GroupCommitWriter
 from domain.errors import Unauthorized
 from infra.postgres import Database
+from projections.inline_views import InlineViews
 from tests.support.invariants import check_invariants
-from tests.support.orders import activate, carry_out, create_api_key, issue, revoke_api_key, running_writer, submitted
+from tests.support.orders import (
+    PlainEmails,
+    activate,
+    carry_out,
+    create_api_key,
+    issue,
+    revoke_api_key,
+    running_writer,
+    submitted,
+)
+
+
+def carry_out_together(application: LicensingApplication, database: Database, *batches: list[Submission]) -> list[Any]:
+    """Have the orders of each batch decided together, in this thread; return the last one's answers."""
+    # Which orders meet in a batch is the thread's luck otherwise.
+    with database.connect() as connection:
+        writer = GroupCommitWriter(application, lambda: connection, database.connect_login)
+        return [writer._process(batch) for batch in batches][-1]
 
 
 def by_key(key_id: UUID, submission: Submission) -> Submission:
@@ -48,3 +69,21 @@ async def test_a_key_that_never_was_orders_nothing(database: Database) -> None:
         for stranger in (uuid4(), license_id):
             with pytest.raises(Unauthorized):
                 await writer.execute(by_key(stranger, submitted(activate(license_id, "pc-1"))))
+
+
+def test_a_key_that_an_order_before_it_revoked_orders_nothing_in_one_batch(database: Database) -> None:
+    """Or history would show what a key did after its end."""
+    license_id, key_id = uuid4(), uuid4()
+    application = LicensingApplication(database.conninfo("lizenzserver-log"), InlineViews(PlainEmails()))
+    made = [submitted(issue(license_id)), submitted(create_api_key(key_id))]
+    mixed = [
+        by_key(key_id, submitted(activate(license_id, "pc-1"))),
+        submitted(revoke_api_key(key_id)),
+        by_key(key_id, submitted(activate(license_id, "pc-2"))),
+    ]
+    try:
+        before, _, after = carry_out_together(application, database, made, mixed)
+    finally:
+        application.close()
+    assert isinstance(before, bytes)
+    assert isinstance(after, Unauthorized)
