@@ -10,6 +10,7 @@ import psycopg
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from api.services import Services
+from infra.pulse import DatabaseAway
 from projections.log_watch import any_changed
 
 LATE_SECONDS = 1.0
@@ -22,7 +23,7 @@ async def still_holds(services: Services, checks: Sequence[tuple[UUID, int]]) ->
     A usage log that is slow, or blocked by another session, is no reason to let through what was ended. Where the
     database is away, what was read at most five minutes ago is taken to hold, and that is counted.
     """
-    if not services.usage.is_down:
+    if not services.pulse.is_away:
         asking = asyncio.create_task(_any_changed(services, checks))
         # No asyncio.timeout: a query that is cancelled waits on for the server, and a server that hangs says nothing.
         await asyncio.wait([asking], timeout=LATE_SECONDS)
@@ -43,7 +44,7 @@ async def _any_changed(services: Services, checks: Sequence[tuple[UUID, int]]) -
         try:
             async with services.pool.connection() as connection:
                 return await any_changed(connection, checks)
-        except (PoolTimeout, TooManyRequests):
+        except (PoolTimeout, TooManyRequests, DatabaseAway):
             return None
         except psycopg.OperationalError:
             continue

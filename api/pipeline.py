@@ -54,7 +54,7 @@ def handler_of(endpoint: Endpoint, services: Services) -> Handler:
             services.metrics.count("database_errors_total", "Requests that the database could not serve")
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             log.warning("request %s: the database can't serve: %s", call.request_id, reason)
-            services.suspect_connections()
+            services.suspect_connections(error)
             answer = refuse(endpoint.dialect, endpoint, ServiceUnavailable(), call.request_id)
         return respond(answer, call.quota)
 

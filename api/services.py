@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
+import psycopg
+from psycopg_pool import PoolTimeout, TooManyRequests
 
 from api.credential_store import ApiKeys, NamedAdmins
 from api.fan_out import FanOutWatch
@@ -24,17 +23,17 @@ from infra.clock import Clock
 from infra.first_start import Credentials
 from infra.keyring import Keyring
 from infra.network import ClientAddress, Networks
+from infra.pulse import DatabaseAway, Pulse
 from infra.senders import Senders
 from infra.settings import Settings
 from infra.subjects import Subjects
 from infra.tokens import Tokens
 from infra.vault import Vault
+from infra.watched_connections import RequestPool
 from projections.license_keys import FoundLicense, LicenseKeys
 from projections.log_watch import LogWatch
 from projections.standing import Standing
 from projections.verdicts import Key, StandingCache
-
-Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
 ANALYSES_AT_ONCE = 2
 """Long queries under way in this process; more would keep the pool's connections from the programs that validate."""
@@ -47,7 +46,8 @@ class Services:
     settings: Settings
     secrets: Credentials
     clock: Clock
-    pool: Pool
+    pool: RequestPool
+    pulse: Pulse
     writer: GroupCommitWriter
     usage: UsageLog
     watch: LogWatch
@@ -73,10 +73,26 @@ class Services:
     decode_event: Callable[[dict[str, Any]], Recorded]
     misses: MissLimiter = field(default_factory=MissLimiter)
     licenses_api_misses: MissLimiter = field(default_factory=MissLimiter)
-    _checking: asyncio.Task[None] | None = None
+    _renewing: asyncio.Task[None] | None = None
     analyses: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANALYSES_AT_ONCE))
 
-    def suspect_connections(self) -> None:
-        """Have the pool look through its idle connections, since one was lost: after a restart all of them are."""
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self.pool.check())
+    def suspect_connections(self, error: BaseException) -> None:
+        """Where a connection was lost, put new ones in place of the pool's: after a restart all of them are.
+
+        An error that the server itself reported, such as a query that took too long, says nothing of others; nor does
+        it that there are none.
+        """
+        if not isinstance(error, psycopg.OperationalError) or isinstance(error, _SAY_NOTHING_OF_CONNECTIONS):
+            return
+        if error.sqlstate is None or error.sqlstate[:3] == _SHUTDOWN:
+            self.renew_connections()
+
+    def renew_connections(self) -> None:
+        """Put new connections in place of those in the pool."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self.pool.drain())
+
+
+_SAY_NOTHING_OF_CONNECTIONS = (DatabaseAway, PoolTimeout, TooManyRequests)
+_SHUTDOWN = "57P"
+"""What SQLSTATEs begin with that tell of the server's end, or of the session's."""

@@ -21,7 +21,7 @@ from infra.clock import Clock
 from infra.first_start import Credentials
 from infra.network import ClientAddress, Networks
 from infra.places import Places
-from infra.postgres import Database
+from infra.postgres import Database, watched
 from infra.senders import Senders
 from infra.settings import Settings
 from infra.subjects import Subjects
@@ -35,6 +35,14 @@ from projections.verdicts import StandingCache
 @asynccontextmanager
 async def running_services(settings: Settings, database: Database, secrets: Credentials) -> AsyncIterator[Services]:
     """Start everything that requests need; finish what is under way and close it all at the end."""
+    async with watched(database) as felt, _running(settings, felt, secrets) as services:
+        yield services
+
+
+@asynccontextmanager
+async def _running(settings: Settings, database: Database, secrets: Credentials) -> AsyncIterator[Services]:
+    pulse = database.pulse
+    assert pulse is not None
     core = compose_core(settings, database)
     places = Places(settings.geo_database) if settings.geo_database else None
     pool = database.pool()
@@ -44,13 +52,14 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
     metrics = Metrics()
     limiter = _limiter(settings, metrics)
     address_limiter = _limiter(settings, metrics)
-    writer = GroupCommitWriter(core.application, database.connect, database.connect_login)
-    usage = UsageLog(database.connect_async, database.connect_login, watch, settings.usage_wait_ms / 1000)
+    writer = GroupCommitWriter(core.application, database.connect, database.connect_login, lambda: pulse.is_away)
+    usage = UsageLog(database.connect_async, database.connect_login, watch, settings.usage_wait_ms / 1000, pulse)
     services = Services(
         settings=settings,
         secrets=secrets,
         clock=clock,
         pool=pool,
+        pulse=pulse,
         writer=writer,
         usage=usage,
         watch=watch,
@@ -77,6 +86,8 @@ async def running_services(settings: Settings, database: Database, secrets: Cred
     )
     _register_gauges(services)
     metrics.families(services.fan_out.metrics)
+    pulse.when_away(writer.give_up_waiting)
+    pulse.when_back(services.renew_connections)
     await pool.open()
     try:
         async with pool.connection() as connection:
@@ -126,4 +137,10 @@ def _register_gauges(services: Services) -> None:
     total("usage_timeouts_total", "Rounds that were not stored in time", lambda: usage.stats.timeouts)
     gauge("standings_cached", "Standings in memory", lambda: len(services.standings))
     gauge("log_position", "Position up to which this process has seen the event log", lambda: services.watch.position)
+    gauge("database_away", "1 while the database does not answer", lambda: int(services.pulse.is_away))
+    total(
+        "sessions_lost_total",
+        "Sessions that the server would never have answered",
+        lambda: services.pulse.lost_sessions,
+    )
     gauge("clock_offset_seconds", "Correction of this machine's clock", lambda: services.clock.offset.total_seconds())  # noqa: PLW0108 - it is replaced

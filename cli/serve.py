@@ -21,7 +21,7 @@ from cli.signals import StopRequest
 from cli.version import VERSION
 from cli.workers import running_workers
 from infra.first_start import Credentials
-from infra.postgres import Database
+from infra.postgres import Database, watched
 from infra.settings import Settings
 from workers.housekeeping import Housekeeping
 
@@ -53,6 +53,7 @@ async def serve(  # noqa: PLR0913, PLR0917 - what it serves, with what, and whom
     """
     async with AsyncExitStack() as held:
         stopping = (stop or held.enter_context(StopRequest())).as_event()
+        database = await held.enter_async_context(watched(database))
         services = await held.enter_async_context(running_services(settings, database, secrets))
         runners: list[web.AppRunner] = []
         held.push_async_callback(_clean_up, runners)

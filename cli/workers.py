@@ -19,7 +19,7 @@ from commands.recorder import LicensingRecorder
 from domain.facts import Recorded
 from infra import thresholds
 from infra.places import Places
-from infra.postgres import Database
+from infra.postgres import Database, watched
 from infra.senders import Senders
 from infra.settings import Settings
 from projections.following import MOST_USAGE_ROWS, Follower
@@ -59,6 +59,11 @@ def _amqp_url(name: WorkerName, settings: Settings) -> str | None:
 
 
 async def _run(name: WorkerName, settings: Settings, database: Database, *, beside_services: bool = False) -> None:
+    async with watched(database) as felt:
+        await _run_watched(name, settings, felt, beside_services=beside_services)
+
+
+async def _run_watched(name: WorkerName, settings: Settings, database: Database, *, beside_services: bool) -> None:
     amqp_url = _amqp_url(name, settings)
     instance = await _instance(database)
     with ExitStack() as held:

@@ -7,13 +7,12 @@ psycopg's own pipeline mode saves the waiting as well, but takes 45 µs of proce
 from __future__ import annotations
 
 import re
-import select
 from collections.abc import Sequence
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
-from psycopg import Connection, OperationalError, abc
+from psycopg import Connection, OperationalError, abc, waiting
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import InvalidSqlStatementName, error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, Format
@@ -118,7 +117,7 @@ class Trip:
     def _flush(self) -> None:
         while self._wire.flush():
             # Reading meanwhile: a server that can't get rid of its answers takes nothing.
-            if self._wait(select.POLLIN | select.POLLOUT) & ~select.POLLOUT:
+            if self._wait(waiting.WAIT_RW) & waiting.READY_R:
                 self._wire.consume_input()
 
     def _receive(self, sent: Sequence[tuple[Statement, bytes] | Answer]) -> None:
@@ -144,20 +143,26 @@ class Trip:
 
     def _next(self) -> PGresult | None:
         while self._wire.is_busy():
-            self._wait(select.POLLIN)
+            self._wait(waiting.WAIT_R)
             self._wire.consume_input()
         return self._wire.get_result()
 
-    def _wait(self, events: int) -> int:
-        poll = select.poll()
-        poll.register(self._wire.socket, events)
-        return poll.poll()[0][1]
+    def _wait(self, events: waiting.Wait) -> int:
+        """Return what the socket is ready for. The connection itself waits: it may know that nothing will ever come."""
+        return self._connection.wait(_until_ready(events))
 
     def _check_open(self, failed: PGresult | None) -> None:
         if self._wire.status != ConnStatus.OK:
             if failed is not None:
                 raise error_from_result(failed)
             raise OperationalError("the connection to the server was lost")
+
+
+def _until_ready(events: waiting.Wait) -> abc.PQGen[int]:
+    ready = 0
+    while not ready:
+        ready = yield events
+    return ready
 
 
 @lru_cache(256)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from psycopg import AsyncConnection, OperationalError, pq
@@ -29,15 +29,31 @@ Change = tuple[int, UUID]
 """Position of an event, and its aggregate."""
 
 
-class UsageConnection:
-    """Owns a connection of the service's role, and drives it by hand. One round at a time."""
+class Sessions(Protocol):
+    """Finds out which sessions the server will never answer; see infra.pulse."""
 
-    def __init__(self, connection: AsyncConnection[Any]) -> None:
+    def waits(self, pid: int, on_lost: Callable[[], None] | None = None) -> None:
+        """Note that a session is waited for from now on; `on_lost` is called in the event loop where it never comes."""
+
+    def heard(self, pid: int) -> None:
+        """Note that a session is waited for no longer."""
+
+
+class UsageConnection:
+    """Owns a connection of the service's role, and drives it by hand. One round at a time.
+
+    With `sessions` it is closed when the server will never answer; without, it waits as long as it takes.
+    """
+
+    def __init__(self, connection: AsyncConnection[Any], sessions: Sessions | None = None) -> None:
         self._connection = connection
+        self._sessions = sessions
+        self._pid = connection.pgconn.backend_pid
         self._wire = connection.pgconn
         self._wire.nonblocking = 1
         self._loop = asyncio.get_running_loop()
         self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
         # libpq forgets its socket when the connection is lost.
         self._socket = self._wire.socket
         self._loop.add_reader(self._socket, self._on_readable)
@@ -49,6 +65,7 @@ class UsageConnection:
 
     async def close(self) -> None:
         """Close the connection; what is under way on it is lost."""
+        self._heard()
         if self.is_open:
             self._loop.remove_reader(self._socket)
         await self._connection.close()
@@ -114,10 +131,27 @@ class UsageConnection:
     async def _next(self) -> PGresult | None:
         while self._wire.is_busy():
             self._readable.clear()
-            await self._readable.wait()
-            if self._wire.status != pq.ConnStatus.OK:
-                raise OperationalError("the connection to the server was lost")
+            await self._waited(self._readable)
         return self._wire.get_result()
+
+    async def _waited(self, event: asyncio.Event) -> None:
+        if self._sessions is not None:
+            self._sessions.waits(self._pid, self._lose)
+        await event.wait()
+        self._heard()
+        if not self.is_open:
+            raise OperationalError("the connection to the server was lost")
+
+    def _heard(self) -> None:
+        if self._sessions is not None:
+            self._sessions.heard(self._pid)
+
+    def _lose(self) -> None:
+        """Close the connection under whoever waits for it."""
+        self._loop.remove_reader(self._socket)
+        self._wire.finish()
+        self._readable.set()
+        self._writable.set()
 
     def _on_readable(self) -> None:
         try:
@@ -128,12 +162,12 @@ class UsageConnection:
 
     async def _flush(self) -> None:
         while self._wire.flush():
-            writable = asyncio.Event()
-            self._loop.add_writer(self._wire.socket, writable.set)
+            self._writable.clear()
+            self._loop.add_writer(self._socket, self._writable.set)
             try:
-                await writable.wait()
+                await self._waited(self._writable)
             finally:
-                self._loop.remove_writer(self._wire.socket)
+                self._loop.remove_writer(self._socket)
 
 
 def _changes(result: PGresult) -> list[Change]:

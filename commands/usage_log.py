@@ -20,7 +20,7 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 
 from commands.recorder import terminate_stale_holders
-from commands.usage_connection import USAGE_LOCK, Change, UsageConnection
+from commands.usage_connection import USAGE_LOCK, Change, Sessions, UsageConnection
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +95,13 @@ class UsageLog:
         connect_login: Callable[[], Connection[Any]],
         watch: ChangeWatch,
         wait_seconds: float = 0.25,
+        sessions: Sessions | None = None,
     ) -> None:
         self._connect = connect
         self._connect_login = connect_login
         self._watch = watch
         self._wait_seconds = wait_seconds
+        self._sessions = sessions
         self._gathering: _Round | None = None
         self._queued: list[bytes] = []
         self._unsure: list[bytes] = []
@@ -302,7 +304,7 @@ class UsageLog:
     async def _connected(self) -> UsageConnection:
         if self._connection is None or not self._connection.is_open:
             await self._disconnect()
-            self._connection = UsageConnection(await self._connect())
+            self._connection = UsageConnection(await self._connect(), self._sessions)
         if self._unsure:
             if await self._connection.has_stored(self._writer_id, self._number):
                 self.stats.rows += len(self._unsure)

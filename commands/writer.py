@@ -40,7 +40,7 @@ STOP_SECONDS = 15.0
 """How long the orders that wait may take when the process ends."""
 
 OUTCOME_SECONDS = 20.0
-"""How long a caller waits: longer than ending stuck sessions takes, and not for ever where the server hangs."""
+"""How long a caller waits while the database answers: longer than ending stuck sessions takes, and not for ever."""
 
 
 class NothingSaved(Exception):
@@ -68,13 +68,18 @@ class WriterStats:
 
 
 class GroupCommitWriter:
-    """Owns the writer thread and its connection. Start it on the event loop that will await the outcomes."""
+    """Owns the writer thread and its connection. Start it on the event loop that will await the outcomes.
+
+    `is_away` tells that the database can't be asked now: orders are refused at once then. Call `give_up_waiting` when
+    that begins.
+    """
 
     def __init__(
         self,
         application: LicensingApplication,
         connect: Callable[[], Connection[Any]],
         connect_login: Callable[[], Connection[Any]],
+        is_away: Callable[[], bool] = lambda: False,
     ) -> None:
         recorder = application.recorder
         assert isinstance(recorder, LicensingRecorder)
@@ -82,6 +87,8 @@ class GroupCommitWriter:
         self._application = application
         self._connect = connect
         self._connect_login = connect_login
+        self._is_away = is_away
+        self._awaited: set[asyncio.Future[Any]] = set()
         self._aggregates = AggregateCache(recorder, application.mapper)
         self._waiting: list[_Waiting] = []
         self._wake = threading.Condition()
@@ -109,12 +116,20 @@ class GroupCommitWriter:
         """Orders in the queue now."""
         return len(self._waiting)
 
+    def give_up_waiting(self) -> None:
+        """Tell all callers that the outcome is unknown. Their orders are carried out if they can be."""
+        for future in list(self._awaited):
+            _give_up(future)
+
     async def execute(self, submission: Submission) -> bytes | Replay:
         """Have an order decided and saved; return the rendered answer, or the first answer of its idempotency key.
 
-        Raises the domain's Refusal, or ServiceUnavailable where the outcome is unknown or the queue is full.
+        Raises the domain's Refusal, or ServiceUnavailable where the outcome is unknown, the queue is full, or the
+        database is away.
         """
         assert self._loop is not None
+        if self._is_away():
+            raise ServiceUnavailable
         future: asyncio.Future[bytes | Replay] = self._loop.create_future()
         with self._wake:
             if self._stopping or len(self._waiting) >= MAX_WAITING:
@@ -123,9 +138,11 @@ class GroupCommitWriter:
             self._wake.notify()
         # An answer that nobody awaits any more is dropped, but the order is carried out all the same.
         timer = self._loop.call_later(OUTCOME_SECONDS, _give_up, future)
+        self._awaited.add(future)
         try:
             return await future
         finally:
+            self._awaited.discard(future)
             timer.cancel()
 
     # The thread.

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
+
+from infra.pulse import Pulse, beating
+from infra.watched_connections import (
+    ListeningConnection,
+    RequestConnection,
+    RequestPool,
+    WatchedAsyncConnection,
+    WatchedConnection,
+)
 
 SCHEMA = "lizenzserver"
 SERVICE_ROLE = "lizenzserver_service"
 
 CONNECT_TIMEOUT_SECONDS = 2
-POOL_WAIT_SECONDS = 1.0
+POOL_WAIT_SECONDS = 0.75
 """How long a request waits for a connection before it is told 503: minutes help nobody."""
 
 _WORKER_OPTIONS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "8s"}
@@ -26,11 +35,13 @@ _WORKER_OPTIONS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": 
 class Database:
     """Where the database is. `owner_url` may change the schema; `url` is what the services use.
 
-    Service connections take the role `lizenzserver_service`, whatever their login may do besides.
+    Service connections take the role `lizenzserver_service`, whatever their login may do besides. With a `pulse`, see
+    `watched`, they give up where the server will never answer; without one, they wait as long as it takes.
     """
 
     url: str
     owner_url: str
+    pulse: Pulse | None = None
 
     def conninfo(self, application_name: str = "lizenzserver", **options: str) -> str:
         """Return the libpq connection string of the service's role."""
@@ -45,7 +56,7 @@ class Database:
 
     def connect(self, application_name: str = "lizenzserver", **options: str) -> Connection[DictRow]:
         """Open one synchronous connection of the service's role, in autocommit mode."""
-        return psycopg.connect(self.conninfo(application_name, **options), autocommit=True, row_factory=dict_row)
+        return self._connected(self.conninfo(application_name, **options))
 
     def connect_worker(self, worker: str) -> Connection[DictRow]:
         """Open a worker's connection: it waits for locks for 5 s, and one that is frozen in a transaction is ended."""
@@ -53,13 +64,11 @@ class Database:
 
     async def connect_async_worker(self, worker: str) -> AsyncConnection[DictRow]:
         """Open the same for asynchronous use."""
-        conninfo = self.conninfo(f"lizenzserver-{worker}", **_WORKER_OPTIONS)
-        return await AsyncConnection[DictRow].connect(conninfo, autocommit=True, row_factory=dict_row)
+        return await self._connected_async(self.conninfo(f"lizenzserver-{worker}", **_WORKER_OPTIONS))
 
     async def connect_async(self) -> AsyncConnection[DictRow]:
         """Open one asynchronous connection of the service's role that waits three seconds for a lock at most."""
-        conninfo = self.conninfo("lizenzserver-usage", lock_timeout="3s")
-        return await AsyncConnection[DictRow].connect(conninfo, autocommit=True, row_factory=dict_row)
+        return await self._connected_async(self.conninfo("lizenzserver-usage", lock_timeout="3s"))
 
     def connect_owner(self) -> Connection[DictRow]:
         """Open one synchronous connection of the owner, in autocommit mode, with no role set."""
@@ -68,15 +77,28 @@ class Database:
 
     def connect_login(self) -> Connection[DictRow]:
         """Open one connection of the service's login with no role set: it may end the login's own sessions."""
-        conninfo = _conninfo(self.url, "lizenzserver-login", {"TimeZone": "UTC"})
-        return psycopg.connect(conninfo, autocommit=True, row_factory=dict_row)
+        return self._connected(_conninfo(self.url, "lizenzserver-login", {"TimeZone": "UTC"}))
 
-    def pool(self, max_size: int = 8) -> AsyncConnectionPool[AsyncConnection[DictRow]]:
+    def pool(self, max_size: int = 8) -> RequestPool:
         """Make the pool that queries use, closed at first."""
-        return AsyncConnectionPool(
-            self.conninfo(),
-            connection_class=AsyncConnection[DictRow],
+        pulse = self.pulse
+        conninfo = self.conninfo()
+
+        async def when_back() -> str:
+            # Attempts that can only fail would be made further and further apart.
+            if pulse is not None:
+                await pulse.back()
+            return conninfo
+
+        async def configure(connection: AsyncConnection[DictRow]) -> None:
+            assert isinstance(connection, RequestConnection)
+            connection.pulse = pulse
+
+        pool = RequestPool(
+            when_back,
+            connection_class=RequestConnection,
             kwargs={"autocommit": True, "row_factory": dict_row},
+            configure=configure,
             min_size=2,
             max_size=max_size,
             open=False,
@@ -86,6 +108,34 @@ class Database:
             check=None,
             name="queries",
         )
+        if pulse is not None:
+            pool.watch(pulse)
+        return pool
+
+    def _connected(self, conninfo: str) -> Connection[DictRow]:
+        connection = WatchedConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
+        connection.pulse = self.pulse
+        return connection
+
+    async def _connected_async(self, conninfo: str) -> AsyncConnection[DictRow]:
+        connection = await WatchedAsyncConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
+        connection.pulse = self.pulse
+        return connection
+
+
+@asynccontextmanager
+async def watched(database: Database) -> AsyncIterator[Database]:
+    """Feel a database's pulse meanwhile; give the same one with it. One that is watched already is given as it is."""
+    if database.pulse is not None:
+        yield database
+        return
+    conninfo = _conninfo(database.url, "lizenzserver-pulse", {"TimeZone": "UTC"})
+
+    async def connect() -> AsyncConnection[DictRow]:
+        return await ListeningConnection.connect(conninfo, autocommit=True, row_factory=dict_row)
+
+    async with beating(Pulse(connect)) as pulse:
+        yield replace(database, pulse=pulse)
 
 
 def _conninfo(url: str, application_name: str, settings: Mapping[str, str]) -> str:

@@ -61,8 +61,9 @@ async def _bounded(services: Services) -> dict[str, Probe]:
     asking, asking_workers = asyncio.create_task(_database(services)), asyncio.create_task(_workers(services))
     # No asyncio.timeout: a query that is cancelled waits on for a server that hangs.
     await asyncio.wait([asking, asking_workers], timeout=PROBE_SECONDS)
-    if any(task.done() and isinstance(task.exception(), psycopg.OperationalError) for task in (asking, asking_workers)):
-        services.suspect_connections()
+    for task in (asking, asking_workers):
+        if task.done() and (error := task.exception()) is not None:
+            services.suspect_connections(error)
     unreachable = Probe(ok=False, detail="can't be reached")
     unknown = Probe(ok=False, detail="unknown", vital=False)
     return {
@@ -131,7 +132,8 @@ def routes(services: Services) -> list[web.RouteDef]:
             name: {"ok": probe.ok} | ({"detail": probe.detail} if probe.detail else {})
             for name, probe in probes.items()
         }
-        return respond(answer(200 if serves else 503, {"status": status, "checks": checks}))
+        body = {"status": status, "checks": checks}
+        return respond(answer(200, body) if serves else answer(503, body, {"Retry-After": "1"}))
 
     async def metrics(_: web.Request) -> web.Response:
         await _bounded(services)

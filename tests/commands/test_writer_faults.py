@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from tests.support.cluster import Cluster
 from tests.support.invariants import check_invariants
 from tests.support.lock_holder import frozen_lock_holder
 from tests.support.orders import activate, carry_out, issue, running_writer, submitted
+from tests.support.postgres_faults import kill_server
 from tests.support.socket_proxy import Fault, SocketProxy
 
 
@@ -132,10 +131,7 @@ async def test_while_the_database_is_down_orders_are_refused_at_once_and_later_t
         async with running_writer(database) as writer:
             license_id = uuid4()
             await carry_out(writer, issue(license_id, max_devices=9))
-            postmaster = own.server._postmaster()
-            assert postmaster is not None
-            os.kill(postmaster, signal.SIGQUIT)
-            await eventually(lambda: _ended(own))
+            await asyncio.to_thread(kill_server, own)
             for attempt in range(3):
                 began = time.monotonic()
                 (refused,) = await carry_out(writer, activate(license_id, f"down-{attempt}"))
@@ -147,10 +143,6 @@ async def test_while_the_database_is_down_orders_are_refused_at_once_and_later_t
             assert answer == b'{"max_devices": 9, "current_devices": 1}'
             assert time.monotonic() - began < 5
             assert len(check_invariants(database)) == 2
-
-
-async def _ended(cluster: Cluster) -> bool:
-    return not cluster.server.running()
 
 
 async def _taken(results: Any) -> bytes | None:

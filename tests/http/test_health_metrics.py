@@ -104,8 +104,8 @@ async def test_what_was_set_aside_is_told_and_ends_no_service(client: Client, se
 
 
 async def test_it_is_ready_while_a_rebuild_swaps(client: Client, services: Services) -> None:
-    conninfo = services.pool.conninfo
-    assert isinstance(conninfo, str)
+    async with services.pool.connection() as connection:
+        conninfo = connection.info.dsn
     async with await psycopg.AsyncConnection.connect(conninfo) as owner:
         await owner.execute("RESET ROLE")
         await owner.execute("LOCK TABLE consumers IN ACCESS EXCLUSIVE MODE")
