@@ -22,14 +22,21 @@ class ApiKeys:
         self._watch = watch
         self._views: OrderedDict[str, tuple[ApiKeyView, float]] = OrderedDict()
 
-    def remembered(self, key: str, monotonic: float) -> ApiKeyView | None:
-        """Return the key's view from memory: not older than five minutes, and not known to have changed since."""
+    def remembered(self, key: str, monotonic: float, *, is_away: bool = False) -> ApiKeyView | None:
+        """Return the key's view from memory: not older than five minutes, and not known to have changed since.
+
+        While the database `is_away`, its age is counted from the last look at the log, which had not changed it.
+        """
         found = self._views.get(key)
         if found is None:
             return None
         view, read_at = found
-        if monotonic - read_at > MAX_AGE_SECONDS or self._watch.changed_since(view.key_id, view.position):
+        if self._watch.changed_since(view.key_id, view.position):
             del self._views[key]
+            return None
+        if monotonic - read_at > MAX_AGE_SECONDS and not (
+            is_away and monotonic - self._watch.looked_at <= MAX_AGE_SECONDS
+        ):
             return None
         return view
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
+import psycopg
 from aiohttp import web
 
 from api.credential_store import MAX_KEYS
@@ -93,15 +94,28 @@ async def _by_api_key(request: web.Request, endpoint: Endpoint, services: Servic
     if not key:
         raise Unauthorized("An API key is needed in X-API-Key")
     monotonic = services.clock.monotonic()
-    view = services.api_keys.remembered(key, monotonic)
-    # What is remembered may have been revoked by another process a moment ago.
-    if view is None or (not endpoint.checks_changes and await _has_changed(services, view)):
+    view = services.api_keys.remembered(key, monotonic, is_away=services.pulse.is_away)
+    if view is None:
+        view = await _read_api_key(key, services, monotonic)
+    elif not endpoint.checks_changes and await _has_changed(services, view):
+        # Another process may have revoked it a moment ago.
         view = await services.api_keys.read(key, monotonic)
     if view is None or api_key.has_ended(view.expires_at, view.revoked_at, now):
         raise Unauthorized("The API key is not valid")
     if not api_key.covers(view.allowed_endpoints, endpoint.path):
         raise EndpointNotAllowed
     return _of_api_key(view)
+
+
+async def _read_api_key(key: str, services: Services, monotonic: float) -> ApiKeyView | None:
+    try:
+        return await services.api_keys.read(key, monotonic)
+    except psycopg.OperationalError:
+        # Perhaps this is how it was found out that the database is away.
+        view = services.api_keys.remembered(key, monotonic, is_away=services.pulse.is_away)
+        if view is None:
+            raise
+        return view
 
 
 @lru_cache(MAX_KEYS)

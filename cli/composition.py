@@ -47,7 +47,7 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
     places = Places(settings.geo_database) if settings.geo_database else None
     pool = database.pool()
     clock = Clock()
-    watch = LogWatch()
+    watch = LogWatch(lambda: clock.monotonic())  # noqa: PLW0108 - it is replaced
     license_keys = LicenseKeys()
     metrics = Metrics()
     limiter = _limiter(settings, metrics)
@@ -88,6 +88,7 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
     metrics.families(services.fan_out.metrics)
     pulse.when_away(writer.give_up_waiting)
     pulse.when_back(services.renew_connections)
+    pulse.when_lost(services.renew_connections)
     await pool.open()
     try:
         async with pool.connection() as connection:

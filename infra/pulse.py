@@ -78,6 +78,7 @@ class Pulse:
         self._back.set()
         self._on_away: list[Callable[[], None]] = []
         self._on_back: list[Callable[[], None]] = []
+        self._on_lost: list[Callable[[], None]] = []
         self.is_away = False
         self.lost_sessions = 0
 
@@ -89,13 +90,20 @@ class Pulse:
         """Have `tell` called in the event loop whenever the database answers again."""
         self._on_back.append(tell)
 
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called in the event loop whenever a session is found to be lost: others may be as well."""
+        self._on_lost.append(tell)
+
     async def back(self) -> None:
         """Return when the database answers."""
         await self._back.wait()
 
-    def waits(self, pid: int, on_lost: Callable[[], None] | None = None) -> None:
-        """Note that a session is waited for from now on; `on_lost` is called in the event loop where it never comes."""
-        self._waiting[pid] = _Waiting(time.monotonic(), on_lost)
+    def waits(self, pid: int, on_lost: Callable[[], None] | None = None, *, for_seconds: float = 0.0) -> None:
+        """Note that a session is waited for, from now on or for some seconds already.
+
+        Where nothing will ever come, `on_lost` is called in the event loop; without one, ask `has_lost`.
+        """
+        self._waiting[pid] = _Waiting(time.monotonic() - for_seconds, on_lost)
 
     def heard(self, pid: int) -> None:
         """Note that a session is waited for no longer."""
@@ -188,6 +196,8 @@ class Pulse:
                 waiting.on_lost()
             else:
                 self._lost.add(pid)
+        for tell in self._on_lost:
+            tell()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

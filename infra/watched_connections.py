@@ -34,7 +34,7 @@ def _watched(gen: PQGen[Result], pulse: Pulse, pid: int, *, while_away: bool) ->
                     pulse.heard(pid)
                     noted = False
             elif not noted:
-                pulse.waits(pid)
+                pulse.waits(pid, for_seconds=INTERVAL_SECONDS)
                 noted = True
             elif pulse.has_lost(pid):
                 raise SessionLost("the server does not know that it is waited for")

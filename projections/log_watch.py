@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,14 @@ _ALL = 2**63
 
 
 class LogWatch:
-    """Remembers, by aggregate, the position of its newest event. Every round of the usage log looks."""
+    """Remembers, by aggregate, the position of its newest event. Every round of the usage log looks.
 
-    def __init__(self) -> None:
+    `looked_at` is the second of `monotonic` at which it looked last: what it does not know to have changed was so then.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self.looked_at = float("-inf")
         self._changed: OrderedDict[UUID, int] = OrderedDict()
         self._floor = 0
         self.position = -1
@@ -35,6 +41,7 @@ class LogWatch:
 
     def learn(self, changes: Sequence[tuple[int, UUID]]) -> None:
         """Take note of what the query gave, in its order."""
+        self.looked_at = self._monotonic()
         if self.position < 0:
             self._start_at(changes[0][0])
             return

@@ -11,6 +11,7 @@ from projections.log_watch import LogWatch
 from projections.standing import Standing
 
 MAX_AGE_SECONDS = 300.0
+"""How long what was read is gone by; while the database is away, how long what was last known to hold is."""
 MAX_STANDINGS = 100_000
 
 Key = tuple[bytes, bytes]
@@ -25,15 +26,21 @@ class StandingCache:
         self._capacity = capacity
         self._standings: OrderedDict[Key, Standing] = OrderedDict()
 
-    def get(self, key: Key, monotonic: float) -> Standing | None:
-        """Return a standing not older than five minutes that no known event has touched."""
+    def get(self, key: Key, monotonic: float, *, is_away: bool = False) -> Standing | None:
+        """Return a standing not older than five minutes that no known event has touched.
+
+        While the database `is_away`, its age is counted from the last look at the log, which had not changed it.
+        """
         standing = self._standings.get(key)
         if standing is None:
             return None
-        if monotonic - standing.read_at > MAX_AGE_SECONDS or self._watch.changed_since(
-            standing.license_id, standing.position
-        ):
+        if self._watch.changed_since(standing.license_id, standing.position):
             self._standings.pop(key, None)
+            return None
+        if monotonic - standing.read_at > MAX_AGE_SECONDS and not (
+            is_away and monotonic - self._watch.looked_at <= MAX_AGE_SECONDS
+        ):
+            # It is kept: should the database be found to be away, the last look counts.
             return None
         self._standings.move_to_end(key)
         return standing

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
 
+from api.services import Services
+from commands.recorder import EVENTS_LOCK
+from tests.http.passing_time import Passing
+from tests.support.behind_proxy import Plant, running_behind_proxy
 from tests.support.client import Client, Reply, eventually
 from tests.support.cluster import Cluster
+from tests.support.invariants import check_invariants, check_outcomes
 from tests.support.postgres_faults import frozen_server, kill_server
 from tests.support.postgres_proxy import PostgresProxy
-from tests.support.processes import ServerProcess, client_of
+from tests.support.processes import client_of
+from tests.support.service import running, settings_for
 from tests.support.world import Request, World, make_world, valid_requests
 
 LONGEST_SECONDS = 1.0
@@ -33,26 +38,10 @@ WITHOUT_DATABASE = {
 }
 
 
-class Plant(NamedTuple):
-    """A server of our own, and an API process that reaches it through a proxy."""
-
-    cluster: Cluster
-    proxy: PostgresProxy
-    process: ServerProcess
-
-
 @pytest.fixture(scope="module")
 def plant() -> Iterator[Plant]:
-    with (
-        Cluster() as cluster,
-        PostgresProxy(cluster.new_database()) as proxy,
-        TemporaryDirectory(prefix="lizenzserver-degradation-") as folder,
-    ):
-        process = ServerProcess(proxy.database, Path(folder)).wait_ready()
-        try:
-            yield Plant(cluster, proxy, process)
-        finally:
-            process.stop()
+    with Cluster() as cluster, running_behind_proxy(cluster) as running_plant:
+        yield running_plant
 
 
 @contextmanager
@@ -175,3 +164,88 @@ async def all_is_well(client: Client, world: World, mark: str) -> bool:
     )
     statuses = [ready.status, activated.status, listed.status, *(one.status for one in validated)]
     return statuses == [200, 201, 200, *[200] * 20]
+
+
+async def test_memory_answers_for_five_minutes_after_the_last_look_at_the_log(tmp_path: Path, cluster: Cluster) -> None:
+    with PostgresProxy(cluster.new_database()) as proxy:
+        async with running(settings_for(tmp_path), proxy.database) as (services, client):
+            passing = Passing(services)
+            license = await client.new_license()
+            assert (await client.activate(license, "pc")).status == 201
+            assert (await client.validate(license, "pc")).status == 200
+            # Long after it was read, but each look at the log since then has found it unchanged.
+            passing.by(minutes=4, seconds=59)
+            assert (await client.validate(license, "pc")).status == 200
+            proxy.swallow(new=True)
+            await eventually(lambda: known(services, away=True))
+            passing.by(minutes=4, seconds=55)
+            assert (await client.validate(license, "pc")).status == 200
+            passing.by(seconds=10)
+            refused = await client.validate(license, "pc")
+            assert (refused.status, refused["error_code"]) == (503, "SERVICE_UNAVAILABLE")
+            assert int(refused.headers["Retry-After"]) >= 1
+            proxy.let_through()
+            await eventually(lambda: known(services, away=False))
+            assert (await client.validate(license, "pc")).status == 200
+
+
+async def known(services: Services, *, away: bool) -> bool:
+    return services.pulse.is_away == away
+
+
+async def test_what_was_revoked_before_is_not_answered_from_memory(plant: Plant) -> None:
+    """Memory holds what the log was last known to say: a revocation that this process has seen ends it."""
+    async with client_of(plant.process) as client:
+        client.api_key = (await client.new_api_key())["api_key"]
+        licenses = [await client.new_license() for _ in range(2)]
+        for license in licenses:
+            assert (await client.activate(license, "pc")).status == 201
+            assert (await client.validate(license, "pc")).status == 200
+        revoked, kept = licenses
+        assert (await client.admin("DELETE", f"/licenses/{revoked['license_id']}")).status == 200
+        assert (await client.validate(revoked, "pc")).status == 403
+        with swallowed(plant):
+            await eventually(lambda: is_away(client))
+            assert (await client.validate(kept, "pc")).status == 200
+            assert (await client.validate(revoked, "pc")).status == 503
+
+
+async def test_an_order_that_was_under_way_is_told_503_and_resolved_by_its_key(plant: Plant) -> None:
+    async with client_of(plant.process) as client:
+        client.api_key = (await client.new_api_key())["api_key"]
+        license = await client.new_license(max_devices=100)
+
+        async def activate(name: str) -> Timed:
+            began = time.monotonic()
+            reply = await client.activate(license, name, idempotency_key=name, x_request_id=name)
+            return Timed(Request("POST", "/api/v1/license/activate"), reply, time.monotonic() - began)
+
+        with frozen(plant):
+            names = [f"under-way-{number}" for number in range(20)]
+            answered = await asyncio.gather(*(activate(name) for name in names))
+            for one in answered:
+                assert (one.reply.status, one.reply["error_code"]) == (503, "SERVICE_UNAVAILABLE"), str(one)
+                assert one.seconds <= LONGEST_SECONDS, str(one)
+        await eventually(lambda: all_succeed(activate, names), BACK_SECONDS)
+        log = check_invariants(plant.database)
+        check_outcomes(log, dict.fromkeys(names, 201))
+
+
+async def all_succeed(activate: Callable[[str], Awaitable[Timed]], names: list[str]) -> bool:
+    return {(await activate(name)).reply.status for name in names} == {201}
+
+
+async def test_an_order_that_waits_for_a_lock_is_not_refused(plant: Plant) -> None:
+    """A database that is only slow is not away: whoever waits gets an answer."""
+    async with client_of(plant.process) as client:
+        client.api_key = (await client.new_api_key())["api_key"]
+        license = await client.new_license()
+        with plant.database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (EVENTS_LOCK,))
+            waiting = asyncio.create_task(client.activate(license, "pc"))
+            await asyncio.wait([waiting], timeout=1.8)
+            assert not waiting.done()
+            assert not await is_away(client)
+            other.execute("COMMIT")
+        assert (await waiting).status == 201

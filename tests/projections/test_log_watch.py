@@ -129,7 +129,21 @@ class TestStandingCache:
         assert cache.get((A.bytes, b"d"), 100.0 + MAX_AGE_SECONDS) is kept
         assert cache.get((A.bytes, b"other"), 100.0) is None
         assert cache.get((A.bytes, b"d"), 100.1 + MAX_AGE_SECONDS) is None
-        assert len(cache) == 0
+
+    def test_while_the_database_is_away_the_last_look_at_the_log_counts(self) -> None:
+        now = [500.0]
+        watch = LogWatch(lambda: now[0])
+        watch.learn([(10, UUID(int=0))])
+        cache = StandingCache(watch)
+        cache.put((A.bytes, b"d"), kept := standing())
+        assert cache.get((A.bytes, b"d"), 500.0) is None
+        assert cache.get((A.bytes, b"d"), 500.0 + MAX_AGE_SECONDS, is_away=True) is kept
+        assert cache.get((A.bytes, b"d"), 500.1 + MAX_AGE_SECONDS, is_away=True) is None
+        now[0] = 600.0
+        watch.learn([(11, B)])
+        assert cache.get((A.bytes, b"d"), 600.0 + MAX_AGE_SECONDS, is_away=True) is kept
+        watch.learn([(12, A)])
+        assert cache.get((A.bytes, b"d"), 600.0, is_away=True) is None
 
     def test_keeps_only_what_is_positive(self) -> None:
         cache = StandingCache(started())

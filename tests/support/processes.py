@@ -41,6 +41,10 @@ class ServerProcess:
                 stderr=log,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait_ready(self) -> Self:
         """Return once the port answers; fail with the log's end where it never will."""
         assert self._process.stdout is not None
