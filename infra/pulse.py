@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,8 @@ SILENT_SECONDS = 0.2
 """How long a session is silent before the server is asked about it."""
 GRACE_SECONDS = 0.02
 
+# libpq gives no SQLSTATE for a connection that was refused.
+_FULL = re.compile("too many (clients|connections)|remaining connection slots")
 # A session that waits for its client, while the client waits for it, has lost what was sent either way.
 _LOST = """
     SELECT asked.pid FROM unnest(%s::int[]) AS asked (pid)
@@ -135,10 +138,10 @@ class Pulse:
         reason = "it does not answer"
         try:
             answers = await self._begin(PATIENT_CONNECT_SECONDS if self.is_away else CONNECT_SECONDS)
-        except psycopg.errors.TooManyConnections:
-            # It does answer, and those who have connections can work.
-            return
         except (psycopg.Error, OSError) as error:
+            if _FULL.search(str(error)):
+                # It does answer, and those who have connections can work.
+                return
             answers, reason = False, _first_line(error)
         if answers == self.is_away:
             self._turn(reason)

@@ -18,10 +18,10 @@ TEMPLATE = "lizenzserver_template"
 
 
 class Cluster:
-    """An embedded server in a temporary folder. Databases are clones of one that was migrated once."""
+    """An embedded server in a temporary folder, within `parent`. Databases are clones of one that was migrated once."""
 
-    def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="lizenzserver-test-")
+    def __init__(self, parent: Path | None = None) -> None:
+        self._folder = TemporaryDirectory(prefix="lizenzserver-test-", dir=parent)
         self.server = EmbeddedPostgres(Path(self._folder.name))
         self._numbers = count(1)
 

@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
@@ -65,6 +66,7 @@ class PostgresProxy:
         self._swallows_new = False
         self._delay = 0.0
         self._fault: tuple[Fault, str] | None = None
+        self._act: Callable[[], None] | None = None
         self.happened = threading.Event()
 
     def __enter__(self) -> Self:
@@ -105,6 +107,13 @@ class PostgresProxy:
     def lose(self, fault: Fault, name: str = "lizenzserver") -> None:
         """Have the next such message on a connection of this application be lost, and the connection with it."""
         self.happened.clear()
+        self._act = None
+        self._fault = fault, name
+
+    def swallow_from(self, fault: Fault, name: str, act: Callable[[], None]) -> None:
+        """Have nothing more come through from the next such message of a client on, and do something at that moment."""
+        self.happened.clear()
+        self._act = act
         self._fault = fault, name
 
     def cut(self) -> None:
@@ -170,8 +179,14 @@ class PostgresProxy:
                 patterns, other = (_FROM_CLIENT, link.server) if one is link.client else (_FROM_SERVER, link.client)
                 found = self._found(patterns, link, data)
                 other.sendall(data if found is None else data[:found])
-                if found is not None:
-                    self.happened.set()
+                if found is None:
+                    continue
+                act, self._act = self._act, None
+                if act is not None:
+                    link.swallows = True
+                    act()
+                self.happened.set()
+                if act is None:
                     return
 
     def _found(self, patterns: dict[Fault, re.Pattern[bytes]], link: _Link, data: bytes) -> int | None:

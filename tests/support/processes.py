@@ -27,15 +27,15 @@ ROOT = Path(__file__).parents[2]
 class ServerProcess:
     """All services on one port, in a process of its own. Started by the constructor, usable after `wait_ready`."""
 
-    def __init__(self, database: Database, data_dir: Path) -> None:
+    def __init__(self, database: Database, data_dir: Path, module: str = "server_process", **environ: str) -> None:
         self.port = _free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self._log_path = data_dir / f"server-{self.port}.log"
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.server_process", str(data_dir), str(self.port)],
+                [sys.executable, "-m", f"tests.support.{module}", str(data_dir), str(self.port)],
                 cwd=ROOT,
-                env={**os.environ, "DATABASE_URL": database.url},
+                env={**os.environ, "DATABASE_URL": database.url, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -60,6 +60,14 @@ class ServerProcess:
     def kill(self) -> None:
         """End the process as a power cut would."""
         self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop the process where it is."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ask the process to finish what is under way and end."""

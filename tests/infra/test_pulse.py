@@ -1,0 +1,186 @@
+"""What the pulse notices, and what it must not take for a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+
+from infra.postgres import Database, watched
+from infra.pulse import DatabaseAway, Pulse, SessionLost
+from tests.support.client import eventually
+from tests.support.postgres_proxy import PostgresProxy
+
+
+@pytest.fixture
+def proxy(database: Database) -> Iterator[PostgresProxy]:
+    with PostgresProxy(database) as running:
+        yield running
+
+
+@pytest.fixture
+async def felt(proxy: PostgresProxy) -> AsyncIterator[Database]:
+    async with watched(proxy.database) as found:
+        yield found
+
+
+def pulse_of(database: Database) -> Pulse:
+    assert database.pulse is not None
+    return database.pulse
+
+
+async def is_(database: Database, *, away: bool) -> bool:
+    return pulse_of(database).is_away == away
+
+
+async def test_a_session_that_is_lost_is_given_up_and_ended(
+    felt: Database, database: Database, proxy: PostgresProxy
+) -> None:
+    connection = await asyncio.to_thread(felt.connect_worker, "test")
+    connection.execute("BEGIN")
+    connection.execute("SELECT pg_advisory_xact_lock(4711)")
+    proxy.swallow("lizenzserver-test")
+    began = time.monotonic()
+    with pytest.raises(SessionLost):
+        await asyncio.to_thread(connection.execute, "SELECT 1")
+    assert time.monotonic() - began < 2
+    assert connection.broken
+    assert pulse_of(felt).lost_sessions == 1
+    with database.connect() as other:
+        # Nobody waits for what it held.
+        other.execute("SET statement_timeout = '2s'")
+        other.execute("SELECT pg_advisory_lock(4711)")
+    assert not pulse_of(felt).is_away
+
+
+async def test_the_same_without_threads(felt: Database, proxy: PostgresProxy) -> None:
+    connection = await felt.connect_async_worker("test")
+    proxy.swallow("lizenzserver-test")
+    began = time.monotonic()
+    with pytest.raises(SessionLost):
+        await connection.execute("SELECT 1")
+    assert time.monotonic() - began < 2
+    assert connection.broken
+
+
+async def test_whoever_waits_for_a_slow_query_or_a_lock_gets_an_answer(felt: Database, database: Database) -> None:
+    slow = await felt.connect_async_worker("test")
+    blocked = await asyncio.to_thread(felt.connect_worker, "test")
+    with database.connect() as holder:
+        holder.execute("BEGIN")
+        holder.execute("SELECT pg_advisory_xact_lock(4711)")
+        waiting = asyncio.create_task(asyncio.to_thread(blocked.execute, "SELECT pg_advisory_lock(4711)"))
+        assert await (await slow.execute("SELECT pg_sleep(1.5)")).fetchone() is not None
+        assert not waiting.done()
+    await waiting
+    assert pulse_of(felt).lost_sessions == 0
+    await slow.close()
+    blocked.close()
+
+
+async def test_a_statement_waits_for_its_client_no_longer_than_the_client_takes(felt: Database) -> None:
+    """In a COPY the server waits for its client, as it would where the connection is lost."""
+    connection = await felt.connect_async_worker("test")
+    await connection.execute("CREATE TEMP TABLE scratch (line text)")
+    async with connection.cursor().copy("COPY scratch FROM STDIN") as copy:
+        for _ in range(4):
+            await copy.write("x\n")
+            await asyncio.sleep(0.3)
+    assert pulse_of(felt).lost_sessions == 0
+    await connection.close()
+
+
+async def test_a_database_that_is_away_is_known_and_requests_do_not_wait(felt: Database, proxy: PostgresProxy) -> None:
+    told: list[str] = []
+    pulse_of(felt).when_away(lambda: told.append("away"))
+    pulse_of(felt).when_back(lambda: told.append("back"))
+    async with felt.pool() as pool:
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+        proxy.swallow(new=True)
+        began = time.monotonic()
+        with pytest.raises(DatabaseAway):
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+        assert time.monotonic() - began < 1
+        began = time.monotonic()
+        with pytest.raises(DatabaseAway):
+            await pool.getconn()
+        assert time.monotonic() - began < 0.1
+        proxy.let_through()
+        began = time.monotonic()
+        await eventually(lambda: is_(felt, away=False))
+        await eventually(lambda: answers(pool))
+        assert time.monotonic() - began < 5
+    assert told == ["away", "back"]
+
+
+async def answers(pool: object) -> bool:
+    try:
+        async with pool.connection() as connection:  # type: ignore[attr-defined]
+            await connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+async def test_who_waits_for_a_connection_when_it_goes_is_refused(felt: Database, proxy: PostgresProxy) -> None:
+    async with felt.pool(max_size=2) as pool:
+        held = [await pool.getconn(), await pool.getconn()]
+        waiting = asyncio.create_task(pool.getconn(timeout=30))
+        await asyncio.sleep(0)
+        proxy.swallow(new=True)
+        began = time.monotonic()
+        with pytest.raises(DatabaseAway):
+            await waiting
+        assert time.monotonic() - began < 1
+        proxy.let_through()
+        for connection in held:
+            await pool.putconn(connection)
+
+
+async def test_a_worker_waits_while_the_database_is_away(felt: Database, proxy: PostgresProxy) -> None:
+    """What it has begun may well be carried out: only what is lost is given up."""
+    connection = await asyncio.to_thread(felt.connect_worker, "test")
+    waiting = asyncio.create_task(asyncio.to_thread(connection.execute, "SELECT pg_sleep(1.2)"))
+    await asyncio.sleep(0.1)
+    proxy.swallow("lizenzserver-pulse", new=True)
+    await eventually(lambda: is_(felt, away=True))
+    assert (await waiting).fetchone() is not None
+    proxy.let_through()
+    await eventually(lambda: is_(felt, away=False))
+    connection.close()
+
+
+async def test_a_server_without_room_for_more_connections_is_not_away(felt: Database, proxy: PostgresProxy) -> None:
+    async def full() -> psycopg.AsyncConnection[object]:
+        raise psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")
+
+    pulse = pulse_of(felt)
+    pulse._connect = full  # type: ignore[assignment]
+    proxy.swallow("lizenzserver-pulse")
+    await asyncio.sleep(1)
+    assert not pulse.is_away
+
+
+async def test_behind_a_pooler_no_session_is_taken_for_lost(felt: Database) -> None:
+    """Its process ids are made up, so that the server knows none of them."""
+    pulse = pulse_of(felt)
+    pulse._sees_sessions = False
+    pulse.waits(999_999_999)
+    await asyncio.sleep(0.8)
+    assert not pulse.has_lost(999_999_999)
+    pulse._sees_sessions = True
+    await eventually(lambda: lost(pulse, 999_999_999), 2)
+
+
+async def lost(pulse: Pulse, pid: int) -> bool:
+    return pulse.has_lost(pid)
+
+
+async def test_a_watched_database_is_not_watched_twice(felt: Database) -> None:
+    async with watched(felt) as same:
+        assert same is felt
