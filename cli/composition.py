@@ -101,6 +101,7 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
         await usage.stop()
         await limiter.close()
         await address_limiter.close()
+        pulse.let_go()
         await pool.close()
         core.application.close()
         if places is not None:

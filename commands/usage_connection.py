@@ -149,6 +149,7 @@ class UsageConnection:
     def _lose(self) -> None:
         """Close the connection under whoever waits for it."""
         self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
         self._wire.finish()
         self._readable.set()
         self._writable.set()

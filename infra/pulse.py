@@ -36,12 +36,14 @@ GRACE_SECONDS = 0.02
 _FULL = re.compile("too many (clients|connections)|remaining connection slots")
 # A session that waits for its client, while the client waits for it, has lost what was sent either way.
 _LOST = """
-    SELECT asked.pid FROM unnest(%s::int[]) AS asked (pid)
-    WHERE NOT EXISTS (
-        SELECT FROM pg_stat_activity a
-        WHERE a.pid = asked.pid AND coalesce(a.state, '') NOT LIKE 'idle%%'
-            AND a.wait_event_type IS DISTINCT FROM 'Client'
-    )
+    SELECT pg_backend_pid() AS own, ARRAY(
+        SELECT asked.pid FROM unnest(%s::int[]) AS asked (pid)
+        WHERE NOT EXISTS (
+            SELECT FROM pg_stat_activity a
+            WHERE a.pid = asked.pid AND coalesce(a.state, '') NOT LIKE 'idle%%'
+                AND a.wait_event_type IS DISTINCT FROM 'Client'
+        )
+    ) AS lost
 """
 # What it holds, others wait for.
 _END = """
@@ -73,7 +75,6 @@ class Pulse:
     def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[Any]]]) -> None:
         self._connect = connect
         self._connection: AsyncConnection[Any] | None = None
-        self._sees_sessions = True
         self._waiting: dict[int, _Waiting] = {}
         self._suspected: frozenset[int] = frozenset()
         self._lost: set[int] = set()
@@ -101,11 +102,16 @@ class Pulse:
         """Return when the database answers."""
         await self._back.wait()
 
+    def let_go(self) -> None:
+        """Keep nobody who waits for it to be back any longer: this process ends."""
+        self._back.set()
+
     def waits(self, pid: int, on_lost: Callable[[], None] | None = None, *, for_seconds: float = 0.0) -> None:
         """Note that a session is waited for, from now on or for some seconds already.
 
         Where nothing will ever come, `on_lost` is called in the event loop; without one, ask `has_lost`.
         """
+        self._lost.discard(pid)
         self._waiting[pid] = _Waiting(time.monotonic() - for_seconds, on_lost)
 
     def heard(self, pid: int) -> None:
@@ -121,7 +127,12 @@ class Pulse:
         """Ask until cancelled."""
         try:
             while True:
-                await self._beat()
+                try:
+                    await self._beat()
+                except Exception:
+                    # Whatever it is, it must not go unnoticed from then on that the database is away.
+                    log.exception("the database's pulse was not felt")
+                    self._drop()
                 await asyncio.sleep(BEAT_SECONDS)
         finally:
             self._drop()
@@ -168,22 +179,17 @@ class Pulse:
             connecting.cancel()
             await asyncio.wait([connecting])
             return False
-        connection = self._connection = connecting.result()
-        try:
-            row = await (await connection.execute("SELECT pg_backend_pid() AS pid")).fetchone()
-        except BaseException:
-            self._drop()
-            raise
-        # Behind a pooler, the process ids that connections are told are made up.
-        self._sees_sessions = row is not None and row["pid"] == connection.info.backend_pid
+        self._connection = connecting.result()
         return True
 
     async def _look(self, connection: AsyncConnection[Any]) -> None:
         """Ask something, if it is nothing else whether sessions are lost; twice the same answer is believed."""
         oldest = time.monotonic() - SILENT_SECONDS
         silent = [pid for pid, waiting in list(self._waiting.items()) if waiting.since < oldest]
-        found = await (await connection.execute(_LOST, (silent if self._sees_sessions else [],))).fetchall()
-        suspected = frozenset(row["pid"] for row in found)
+        found = await (await connection.execute(_LOST, (silent,))).fetchone()
+        assert found is not None
+        # Behind a pooler, the process ids that connections are told are made up.
+        suspected = frozenset(found["lost"] if found["own"] == connection.info.backend_pid else ())
         lost, self._suspected = suspected & self._suspected, suspected
         still = [pid for pid in lost if (waiting := self._waiting.get(pid)) is not None and waiting.since < oldest]
         if still:
@@ -192,9 +198,11 @@ class Pulse:
 
     def _declare_lost(self, pids: Iterable[int]) -> None:
         for pid in pids:
+            waiting = self._waiting.pop(pid, None)
+            if waiting is None:
+                continue
             log.warning("session %d is lost: the server does not know that it is waited for", pid)
             self.lost_sessions += 1
-            waiting = self._waiting.pop(pid)
             if waiting.on_lost is not None:
                 waiting.on_lost()
             else:

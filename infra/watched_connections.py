@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, waiting
 from psycopg.abc import PQGen
 from psycopg.rows import DictRow
 from psycopg_pool import AsyncConnectionPool
@@ -95,7 +95,9 @@ class ListeningConnection(AsyncConnection[DictRow]):
     async def wait(self, gen: PQGen[Any], interval: float = INTERVAL_SECONDS / 2, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - psycopg's
         """Do as psycopg does, but raise SessionLost, and be closed then, where nothing comes in time."""
         try:
-            return await super().wait(_until(gen, time.monotonic() + ANSWER_SECONDS), interval, timeout)
+            # Not as psycopg does it: where this is cancelled, nothing waits for the server to cancel the query.
+            watched = _until(gen, time.monotonic() + ANSWER_SECONDS)
+            return await waiting.wait_async(watched, self.pgconn.socket, interval, timeout)
         except SessionLost:
             self.pgconn.finish()
             raise

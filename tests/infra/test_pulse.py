@@ -15,6 +15,10 @@ from tests.support.client import eventually
 from tests.support.postgres_proxy import PostgresProxy
 
 
+NOBODY = 999_999_999
+"""A process id that no session has."""
+
+
 @pytest.fixture
 def proxy(database: Database) -> Iterator[PostgresProxy]:
     with PostgresProxy(database) as running:
@@ -166,19 +170,22 @@ async def test_a_server_without_room_for_more_connections_is_not_away(felt: Data
     assert not pulse.is_away
 
 
-async def test_behind_a_pooler_no_session_is_taken_for_lost(felt: Database) -> None:
+async def test_a_session_that_the_server_does_not_know_is_lost(felt: Database) -> None:
+    pulse_of(felt).waits(NOBODY)
+    await eventually(lambda: lost(pulse_of(felt)), 2)
+
+
+async def test_behind_a_pooler_no_session_is_taken_for_lost(felt: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process ids are made up, so that the server knows none of them."""
-    pulse = pulse_of(felt)
-    pulse._sees_sessions = False
-    pulse.waits(999_999_999)
-    await asyncio.sleep(0.8)
-    assert not pulse.has_lost(999_999_999)
-    pulse._sees_sessions = True
-    await eventually(lambda: lost(pulse, 999_999_999), 2)
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", property(lambda _: NOBODY))
+    pulse_of(felt).waits(NOBODY)
+    await asyncio.sleep(1)
+    assert not await lost(pulse_of(felt))
+    assert not pulse_of(felt).is_away
 
 
-async def lost(pulse: Pulse, pid: int) -> bool:
-    return pulse.has_lost(pid)
+async def lost(pulse: Pulse) -> bool:
+    return pulse.has_lost(NOBODY)
 
 
 async def test_a_watched_database_is_not_watched_twice(felt: Database) -> None:
