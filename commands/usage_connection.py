@@ -30,7 +30,9 @@ Change = tuple[int, UUID]
 
 
 class Sessions(Protocol):
-    """Finds out which sessions the server will never answer; see infra.pulse."""
+    """Finds out which sessions the server will never answer, and whether it answers at all; see infra.pulse."""
+
+    is_away: bool
 
     def waits(self, pid: int, on_lost: Callable[[], None] | None = None) -> None:
         """Note that a session is waited for from now on; `on_lost` is called in the event loop where it never comes."""

@@ -103,6 +103,7 @@ class UsageLog:
         self._wait_seconds = wait_seconds
         self._sessions = sessions
         self._gathering: _Round | None = None
+        self._under_way: _Round | None = None
         self._queued: list[bytes] = []
         self._unsure: list[bytes] = []
         self._writer_id = uuid4()
@@ -155,6 +156,12 @@ class UsageLog:
         stale = await future
         return None if stale is None else index not in stale
 
+    def give_up_waiting(self) -> None:
+        """Let nobody wait any longer for what is gathered or under way: the database is away. The rows are kept."""
+        for round_ in (self._gathering, self._under_way):
+            if round_ is not None:
+                self._give_up(round_.future)
+
     def queued(self) -> int:
         """Rows that wait to be stored."""
         return len(self._queued) + len(self._unsure) + (len(self._gathering.entries) if self._gathering else 0)
@@ -162,6 +169,8 @@ class UsageLog:
     def _new_round(self) -> _Round:
         loop = asyncio.get_running_loop()
         future = RoundFuture(loop=loop)
+        if self._sessions is not None and self._sessions.is_away:
+            self._give_up(future)
         return _Round(future, loop.call_later(self._wait_seconds, self._give_up, future))
 
     def _give_up(self, future: RoundFuture) -> None:
@@ -186,6 +195,7 @@ class UsageLog:
         return bool(self._queued or self._unsure) or self.is_down or self.is_stuck
 
     async def _carry_out_safely(self, round_: _Round | None) -> None:
+        self._under_way = round_
         try:
             await self._carry_out(round_)
         except Exception:

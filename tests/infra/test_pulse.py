@@ -14,7 +14,6 @@ from infra.pulse import DatabaseAway, Pulse, SessionLost
 from tests.support.client import eventually
 from tests.support.postgres_proxy import PostgresProxy
 
-
 NOBODY = 999_999_999
 """A process id that no session has."""
 
