@@ -98,11 +98,11 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
         usage.start()
         yield services
     finally:
+        pulse.let_go()
         await writer.stop()
         await usage.stop()
         await limiter.close()
         await address_limiter.close()
-        pulse.let_go()
         await pool.close()
         core.application.close()
         if places is not None:

@@ -59,11 +59,6 @@ def _amqp_url(name: WorkerName, settings: Settings) -> str | None:
 
 
 async def _run(name: WorkerName, settings: Settings, database: Database, *, beside_services: bool = False) -> None:
-    async with watched(database) as felt:
-        await _run_watched(name, settings, felt, beside_services=beside_services)
-
-
-async def _run_watched(name: WorkerName, settings: Settings, database: Database, *, beside_services: bool) -> None:
     amqp_url = _amqp_url(name, settings)
     instance = await _instance(database)
     with ExitStack() as held:
@@ -126,13 +121,21 @@ async def running_workers(settings: Settings, database: Database) -> AsyncIterat
     names: list[WorkerName] = ["projector", "anomaly"]
     if settings.amqp_url is not None:
         names.append("relay")
-    tasks = [asyncio.create_task(_supervised(name, settings, database), name=name) for name in names]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with watched(database) as felt:
+        tasks = [asyncio.create_task(_supervised(name, settings, felt), name=name) for name in names]
+        try:
+            yield
+        finally:
+            _let_go(felt)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _let_go(database: Database) -> None:
+    """Let no turn of a worker wait any longer for a database that is away: the process ends."""
+    if database.pulse is not None:
+        database.pulse.let_go()
 
 
 async def work(
@@ -144,16 +147,18 @@ async def work(
     """
     stopping = stop.as_event()
     _amqp_url(name, settings)
-    working = asyncio.create_task(_run(name, settings, database), name=name)
-    waiting = asyncio.create_task(stopping.wait())
-    on_ready()
-    await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if working.done():
-        await working
-    working.cancel()
-    with suppress(asyncio.CancelledError):
-        await working
+    async with watched(database) as felt:
+        working = asyncio.create_task(_run(name, settings, felt), name=name)
+        waiting = asyncio.create_task(stopping.wait())
+        on_ready()
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if working.done():
+            await working
+        _let_go(felt)
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
 
 
 async def _supervised(name: WorkerName, settings: Settings, database: Database) -> None:

@@ -83,7 +83,7 @@ class Pulse:
         self._on_away: list[Callable[[], None]] = []
         self._on_back: list[Callable[[], None]] = []
         self._on_lost: list[Callable[[], None]] = []
-        self.is_away = False
+        self.is_away = self.is_ending = False
         self.lost_sessions = 0
 
     def when_away(self, tell: Callable[[], None]) -> None:
@@ -104,6 +104,7 @@ class Pulse:
 
     def let_go(self) -> None:
         """Keep nobody who waits for it to be back any longer: this process ends."""
+        self.is_ending = True
         self._back.set()
 
     def waits(self, pid: int, on_lost: Callable[[], None] | None = None, *, for_seconds: float = 0.0) -> None:

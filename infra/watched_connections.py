@@ -22,7 +22,7 @@ INTERVAL_SECONDS = 0.1
 def _watched(gen: PQGen[Result], pulse: Pulse, pid: int, *, while_away: bool) -> PQGen[Result]:
     """Lead one of psycopg's generators; whenever nothing has come for an interval, look whether it ever will.
 
-    Raises SessionLost, and, unless it shall wait while the database is away, DatabaseAway.
+    Raises SessionLost; DatabaseAway too, unless it shall wait `while_away`, and this process does not end.
     """
     noted = False
     try:
@@ -38,7 +38,7 @@ def _watched(gen: PQGen[Result], pulse: Pulse, pid: int, *, while_away: bool) ->
                 noted = True
             elif pulse.has_lost(pid):
                 raise SessionLost("the server does not know that it is waited for")
-            if not ready and pulse.is_away and not while_away:
+            if not ready and pulse.is_away and (pulse.is_ending or not while_away):
                 raise DatabaseAway("the database does not answer")
             wait = gen.send(ready)
     except StopIteration as done:
@@ -60,7 +60,7 @@ class WatchedConnection(Connection[DictRow]):
             return super().wait(gen, interval, timeout)
         try:
             return super().wait(_watched(gen, self.pulse, self.pgconn.backend_pid, while_away=True), interval, timeout)
-        except SessionLost:
+        except (SessionLost, DatabaseAway):
             self.pgconn.finish()
             raise
 

@@ -20,7 +20,7 @@ from tests.support.cluster import Cluster
 from tests.support.invariants import check_invariants, check_outcomes
 from tests.support.postgres_faults import frozen_server, kill_server
 from tests.support.postgres_proxy import PostgresProxy
-from tests.support.processes import client_of
+from tests.support.processes import ServerProcess, client_of
 from tests.support.service import running, settings_for
 from tests.support.world import Request, World, make_world, valid_requests
 
@@ -249,3 +249,17 @@ async def test_an_order_that_waits_for_a_lock_is_not_refused(plant: Plant) -> No
             assert not await is_away(client)
             other.execute("COMMIT")
         assert (await waiting).status == 201
+
+
+async def test_a_process_that_is_asked_to_end_meanwhile_ends(cluster: Cluster, tmp_path: Path) -> None:
+    with PostgresProxy(cluster.new_database()) as proxy:
+        process = ServerProcess(proxy.database, tmp_path).wait_ready()
+        try:
+            async with client_of(process) as client:
+                proxy.swallow(new=True)
+                await eventually(lambda: is_away(client))
+            began = time.monotonic()
+            await asyncio.to_thread(process.stop)
+            assert time.monotonic() - began < 15
+        finally:
+            await asyncio.to_thread(process.kill)
