@@ -150,6 +150,10 @@ async def test_without_the_database_validations_go_on_and_all_else_is_503_within
         assert time.monotonic() - began <= BACK_SECONDS
 
 
+async def is_ready(client: Client) -> bool:
+    return (await client.request("GET", "/health/ready")).status == 200
+
+
 async def is_away(client: Client) -> bool:
     return await metric(client, "database_away") == 1
 
@@ -196,6 +200,7 @@ async def known(services: Services, *, away: bool) -> bool:
 async def test_what_was_revoked_before_is_not_answered_from_memory(plant: Plant) -> None:
     """Memory holds what the log was last known to say: a revocation that this process has seen ends it."""
     async with client_of(plant.process) as client:
+        await eventually(lambda: is_ready(client))
         client.api_key = (await client.new_api_key())["api_key"]
         licenses = [await client.new_license() for _ in range(2)]
         for license in licenses:
@@ -212,6 +217,7 @@ async def test_what_was_revoked_before_is_not_answered_from_memory(plant: Plant)
 
 async def test_an_order_that_was_under_way_is_told_503_and_resolved_by_its_key(plant: Plant) -> None:
     async with client_of(plant.process) as client:
+        await eventually(lambda: is_ready(client))
         client.api_key = (await client.new_api_key())["api_key"]
         license = await client.new_license(max_devices=100)
 
@@ -238,6 +244,7 @@ async def all_succeed(activate: Callable[[str], Awaitable[Timed]], names: list[s
 async def test_an_order_that_waits_for_a_lock_is_not_refused(plant: Plant) -> None:
     """A database that is only slow is not away: whoever waits gets an answer."""
     async with client_of(plant.process) as client:
+        await eventually(lambda: is_ready(client))
         client.api_key = (await client.new_api_key())["api_key"]
         license = await client.new_license()
         with plant.database.connect() as other:

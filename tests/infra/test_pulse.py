@@ -163,7 +163,7 @@ async def test_a_server_without_room_for_more_connections_is_not_away(felt: Data
         raise psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")
 
     pulse = pulse_of(felt)
-    pulse._connect = full  # type: ignore[assignment]
+    pulse._connect = full
     proxy.swallow("lizenzserver-pulse")
     await asyncio.sleep(1)
     assert not pulse.is_away

@@ -167,27 +167,32 @@ class PostgresProxy:
             readable, _, _ = select.select(both, [], [], 1.0)
             for one in readable:
                 data = one.recv(262_144)
-                if not data:
+                if not data and link.swallows and one is link.server:
+                    # Nor does the client hear of the end.
+                    both.remove(one)
+                elif not data or not self._forward(link, one, data):
                     return
-                if not link.name and one is link.client:
-                    link.name = _application_name(data)
-                if self._delay:
-                    time.sleep(self._delay)
-                if link.swallows:
-                    continue
-                assert link.server is not None
-                patterns, other = (_FROM_CLIENT, link.server) if one is link.client else (_FROM_SERVER, link.client)
-                found = self._found(patterns, link, data)
-                other.sendall(data if found is None else data[:found])
-                if found is None:
-                    continue
-                act, self._act = self._act, None
-                if act is not None:
-                    link.swallows = True
-                    act()
-                self.happened.set()
-                if act is None:
-                    return
+
+    def _forward(self, link: _Link, one: socket.socket, data: bytes) -> bool:
+        """Send on what came from one side; tell whether the connection goes on."""
+        if not link.name and one is link.client:
+            link.name = _application_name(data)
+        if self._delay:
+            time.sleep(self._delay)
+        if link.swallows:
+            return True
+        assert link.server is not None
+        patterns, other = (_FROM_CLIENT, link.server) if one is link.client else (_FROM_SERVER, link.client)
+        found = self._found(patterns, link, data)
+        other.sendall(data if found is None else data[:found])
+        if found is None:
+            return True
+        act, self._act = self._act, None
+        if act is not None:
+            link.swallows = True
+            act()
+        self.happened.set()
+        return act is not None
 
     def _found(self, patterns: dict[Fault, re.Pattern[bytes]], link: _Link, data: bytes) -> int | None:
         fault = self._fault
