@@ -28,6 +28,7 @@ LONGEST_SECONDS = 1.0
 BACK_SECONDS = 5.0
 
 FROM_MEMORY = {"/api/v1/license/validate", "/api/v1/license/heartbeat"}
+HEARTBEAT = "/api/v1/license/heartbeat"
 WITHOUT_DATABASE = {
     "/licenses-api/v1/public-key",
     "/.well-known/jwks.json",
@@ -180,11 +181,16 @@ async def test_memory_answers_for_five_minutes_after_the_last_look_at_the_log(tm
             # Long after it was read, but each look at the log since then has found it unchanged.
             passing.by(minutes=4, seconds=59)
             assert (await client.validate(license, "pc")).status == 200
+            access = (await client.tokens(license, "pc"))["access_token"]
+            assert (await client.bearer(HEARTBEAT, access, {})).status == 200
             proxy.swallow(new=True)
             await eventually(lambda: known(services, away=True))
             passing.by(minutes=4, seconds=55)
             assert (await client.validate(license, "pc")).status == 200
+            assert (await client.bearer(HEARTBEAT, access, {})).status == 200
             passing.by(seconds=10)
+            # A heartbeat has no API key that could be too old: what is known of the device is.
+            assert (await client.bearer(HEARTBEAT, access, {})).status == 503
             refused = await client.validate(license, "pc")
             assert (refused.status, refused["error_code"]) == (503, "SERVICE_UNAVAILABLE")
             assert int(refused.headers["Retry-After"]) >= 1

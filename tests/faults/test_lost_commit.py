@@ -82,11 +82,11 @@ async def test_orders_under_load_whose_commit_or_its_reply_is_lost_are_carried_o
         license = await with_device(client)
 
         async def order(key: str) -> Reply:
-            """Every third one makes a licence, whose answer is rendered from the views."""
+            """Some make a licence, whose answer is rendered from the views; others have no idempotency key."""
             if key.endswith(("0", "3", "6", "9")):
                 body = {"customer_id": key, "max_devices": 1}
                 return await client.admin("POST", "/licenses", body, idempotency_key=key, x_request_id=key)
-            return await client.activate(license, key, idempotency_key=key, x_request_id=key)
+            return await client.activate(license, key, x_request_id=key, idempotency_key=None if keyless(key) else key)
 
         async def caller(number: int, enough: asyncio.Event) -> None:
             attempt = 0
@@ -106,16 +106,22 @@ async def test_orders_under_load_whose_commit_or_its_reply_is_lost_are_carried_o
         await asyncio.gather(*callers)
         # Whoever could not be told asks again; nobody hears of a conflict with what they did themselves.
         assert {reply.status for reply in answered.values()} <= {201, 503}
-        for key, first in answered.items():
+        unknown = {key for key, reply in answered.items() if reply.status == 503 and keyless(key)}
+        with_key = {key: reply for key, reply in answered.items() if not keyless(key)}
+        for key, first in with_key.items():
             if first.status == 503:
                 assert "Retry-After" in first.headers
                 assert (await order(key)).status == 201
-        for key in list(answered)[:: len(answered) // 20]:
+        for key in list(with_key)[:: len(with_key) // 20]:
             again = await order(key)
             assert again.status == 201
             assert "Idempotency-Replayed" in again.headers
             assert answered[key].status == 503 or again.body == answered[key].body
-    check_outcomes(check_invariants(plant.database), dict.fromkeys(answered, 201))
+    check_outcomes(check_invariants(plant.database), dict.fromkeys(answered.keys() - unknown, 201))
+
+
+def keyless(key: str) -> bool:
+    return key.endswith(("1", "4", "5", "7"))
 
 
 async def more_than(answered: dict[str, Reply], number: int) -> bool:

@@ -163,12 +163,12 @@ class PostgresProxy:
     def _pump(self, link: _Link) -> None:
         """Forward both ways until one side ends."""
         both = [one for one in (link.client, link.server) if one is not None]
-        while True:
+        while both:
             readable, _, _ = select.select(both, [], [], 1.0)
             for one in readable:
                 data = one.recv(262_144)
-                if not data and link.swallows and one is link.server:
-                    # Nor does the client hear of the end.
+                if not data and link.swallows:
+                    # Nor does the other side hear of the end.
                     both.remove(one)
                 elif not data or not self._forward(link, one, data):
                     return
