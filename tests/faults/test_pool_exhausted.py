@@ -100,24 +100,22 @@ async def test_a_server_that_takes_no_more_connections_is_waited_for(plant: Plan
         assert time.monotonic() - began <= BACK_SECONDS
 
 
+# Those too that have only begun, and no name as yet.
+_OURS = "backend_type = 'client backend' AND application_name <> 'stranger' AND pid <> pg_backend_pid()"
+
+
 def take_all(plant: Plant, held: ExitStack) -> None:
     with plant.database.connect_owner() as owner:
         deadline = time.monotonic() + 20
         while True:
             # Those of ours that are ended come back for their place, unless it is taken.
-            owner.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name LIKE 'lizenzserver%' AND application_name NOT LIKE '%-owner'"
-            )
+            owner.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_OURS}")
             try:
                 while True:
                     held.enter_context(psycopg.connect(plant.database.url, application_name="stranger"))
             except psycopg.OperationalError:
                 pass
-            row = owner.execute(
-                "SELECT count(*) AS ours FROM pg_stat_activity"
-                " WHERE application_name LIKE 'lizenzserver%' AND application_name NOT LIKE '%-owner'"
-            ).fetchone()
+            row = owner.execute(f"SELECT count(*) AS ours FROM pg_stat_activity WHERE {_OURS}").fetchone()
             assert row is not None
             if row["ours"] == 0:
                 return

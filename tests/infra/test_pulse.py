@@ -163,8 +163,9 @@ async def test_a_server_without_room_for_more_connections_is_not_away(felt: Data
         raise psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")
 
     pulse = pulse_of(felt)
+    await eventually(lambda: listens(proxy))
     pulse._connect = full
-    proxy.swallow("lizenzserver-pulse")
+    assert proxy.swallow("lizenzserver-pulse") == 1
     await asyncio.sleep(1)
     assert not pulse.is_away
 
@@ -172,6 +173,10 @@ async def test_a_server_without_room_for_more_connections_is_not_away(felt: Data
 async def test_a_session_that_the_server_does_not_know_is_lost(felt: Database) -> None:
     pulse_of(felt).waits(NOBODY)
     await eventually(lambda: lost(pulse_of(felt)), 2)
+
+
+async def listens(proxy: PostgresProxy) -> bool:
+    return "lizenzserver-pulse" in proxy.names()
 
 
 async def test_behind_a_pooler_no_session_is_taken_for_lost(felt: Database, monkeypatch: pytest.MonkeyPatch) -> None:
