@@ -113,7 +113,11 @@ async def noted(call: Call, key: Key, standing: Standing | None, line: bytes) ->
         checks += ((api_key.key_id, api_key.position),)
     future, index = services.usage.append(checks, line)
     stale = await future
-    if index not in stale if stale is not None else await still_holds(services, checks):
+    if stale is None:
+        if await still_holds(services, checks):
+            services.usage.settle(future, index)
+            return True
+    elif index not in stale:
         return True
     services.standings.drop(key)
     if api_key is not None:

@@ -62,9 +62,12 @@ class UsageStats:
 class RoundFuture(asyncio.Future[frozenset[int] | None]):
     """Awaited by many requests: one of them being cancelled must not cancel it for the others.
 
-    Its result is the indexes of the rows that rest on a changed standing; None where the round was not finished in
-    time, so that nothing is known.
+    Its result is the indexes of the rows that rest on a changed standing; None where the round did not find out in
+    time. Whether such a row is stored is for its request to say then, by `UsageLog.settle`, of the `round`.
     """
+
+    round: _Round
+    """Where the result is None; for good it would be a cycle, which only a collection frees."""
 
     def cancel(self, msg: Any = None) -> bool:
         """Refuse to be cancelled."""
@@ -73,17 +76,38 @@ class RoundFuture(asyncio.Future[frozenset[int] | None]):
 
 
 class _Round:
-    __slots__ = ("entries", "future", "timer")
+    """Rows that are dealt with together. They are its own until `stale` is known, or it has failed or is late."""
 
-    def __init__(self, future: RoundFuture, timer: asyncio.TimerHandle) -> None:
+    __slots__ = ("entries", "future", "is_left", "kept", "stale", "timer")
+
+    timer: asyncio.TimerHandle
+
+    def __init__(self, future: RoundFuture) -> None:
         self.entries: list[tuple[Checks, bytes]] = []
         self.future = future
-        self.timer = timer
+        self.stale: frozenset[int] | None = None
+        self.kept: set[int] = set()
+        self.is_left = False
 
-    def resolve(self, stale: frozenset[int] | None) -> None:
+    def resolve(self) -> bool:
+        """Tell those who wait what is known; return False where they were told before."""
         self.timer.cancel()
-        if not self.future.done():
-            self.future.set_result(stale)
+        if self.future.done():
+            return False
+        if self.stale is None:
+            self.future.round = self
+        self.future.set_result(self.stale)
+        return True
+
+    def leave(self) -> list[bytes]:
+        """Return the rows whose requests have said that they are kept; the others' requests still will, or will not.
+
+        Rows that rest on nothing are kept whatever has changed.
+        """
+        self.is_left = True
+        return [
+            line for index, (checks, line) in enumerate(self.entries) if line and (not checks or index in self.kept)
+        ]
 
 
 class UsageLog:
@@ -105,6 +129,7 @@ class UsageLog:
         self._gathering: _Round | None = None
         self._under_way: _Round | None = None
         self._queued: list[bytes] = []
+        self._settled: list[bytes] = []
         self._unsure: list[bytes] = []
         self._writer_id = uuid4()
         self._number = 0
@@ -130,7 +155,7 @@ class UsageLog:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        self.stats.dropped += len(self._queued) + len(self._unsure)
+        self.stats.dropped += self.queued()
         if self._connection is not None:
             await self._connection.close()
 
@@ -150,6 +175,19 @@ class UsageLog:
         round_.entries.append((checks, line))
         return round_.future, len(round_.entries) - 1
 
+    def settle(self, future: RoundFuture, index: int) -> None:
+        """Have a row stored whose round had no result: its request is answered by it."""
+        round_ = future.round
+        checks, line = round_.entries[index] if index >= 0 else ((), b"")
+        if not checks or not line:
+            return
+        if not round_.is_left:
+            round_.kept.add(index)
+        else:
+            # Not to those that are queued: some of them may be on their way just now.
+            self._settled.append(line)
+            self._wake.set()
+
     async def is_current(self, aggregate_id: UUID, position: int) -> bool | None:
         """Tell whether what was read of an aggregate at `position` still holds; None where the database is away."""
         future, index = self.append(((aggregate_id, position),), b"")
@@ -160,26 +198,28 @@ class UsageLog:
         """Let nobody wait any longer for what is gathered or under way: the database is away. The rows are kept."""
         for round_ in (self._gathering, self._under_way):
             if round_ is not None:
-                self._give_up(round_.future)
+                self._give_up(round_)
 
     def queued(self) -> int:
         """Rows that wait to be stored."""
-        return len(self._queued) + len(self._unsure) + (len(self._gathering.entries) if self._gathering else 0)
+        waiting = len(self._queued) + len(self._settled) + len(self._unsure)
+        return waiting + (len(self._gathering.entries) if self._gathering else 0)
 
     def _new_round(self) -> _Round:
         loop = asyncio.get_running_loop()
-        future = RoundFuture(loop=loop)
+        round_ = _Round(RoundFuture(loop=loop))
+        round_.timer = loop.call_later(self._wait_seconds, self._give_up, round_)
         if self._sessions is not None and self._sessions.is_away:
-            self._give_up(future)
-        return _Round(future, loop.call_later(self._wait_seconds, self._give_up, future))
+            self._give_up(round_)
+        return round_
 
-    def _give_up(self, future: RoundFuture) -> None:
-        if not future.done():
+    def _give_up(self, round_: _Round) -> None:
+        # What has changed may be known by now, though the rows are not stored yet.
+        if round_.resolve():
             self.stats.timeouts += 1
-            future.set_result(None)
 
     async def _run(self) -> None:
-        while not (self._stopping and self._gathering is None and not self._queued and not self._unsure):
+        while not (self._stopping and self.queued() == 0 and self._gathering is None):
             if self._gathering is None and not self._stopping:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), RECONNECT_SECONDS if self._has_to_try() else None)
@@ -192,7 +232,7 @@ class UsageLog:
 
     def _has_to_try(self) -> bool:
         """Tell whether the database must be tried though nobody asks: who is not ready gets no requests."""
-        return bool(self._queued or self._unsure) or self.is_down or self.is_stuck
+        return bool(self._queued or self._settled or self._unsure) or self.is_down or self.is_stuck
 
     async def _carry_out_safely(self, round_: _Round | None) -> None:
         self._under_way = round_
@@ -203,18 +243,16 @@ class UsageLog:
             log.exception("a round of the usage log failed")
             self.is_stuck = True
             await self._disconnect()
-            if round_ is not None:
-                round_.resolve(None)
+            self._leave(round_)
 
     async def _carry_out(self, round_: _Round | None) -> None:
         entries = round_.entries if round_ else []
-        stale: frozenset[int] | None = None
+        self._take_settled()
 
         def learn(changes: list[Change]) -> list[bytes]:
-            nonlocal stale
             self._watch.learn(changes)
-            stale = self._stale(entries)
-            self._queued.extend(line for index, (_, line) in enumerate(entries) if line and index not in stale)
+            if round_ is not None:
+                self._decide(round_)
             return self._queued[: self._at_once]
 
         try:
@@ -227,12 +265,29 @@ class UsageLog:
             self.is_down = self.is_stuck = False
         except (psycopg.Error, OSError) as error:
             await self._failed(error)
-            if stale is None:
-                self._queued.extend(line for _, line in entries if line)
-            self._bound()
+        self._leave(round_)
+
+    def _decide(self, round_: _Round) -> None:
+        """Take the rows that rest on nothing that has changed; of those who wait no longer, what they have kept."""
+        if round_.future.done():
+            self._queued.extend(round_.leave())
+            return
+        round_.stale = stale = self._stale(round_.entries)
+        self._queued.extend(line for index, (_, line) in enumerate(round_.entries) if line and index not in stale)
+
+    def _leave(self, round_: _Round | None) -> None:
+        """Have done with a round: what has changed may be known even where the rows could not be stored."""
         if round_ is not None:
-            # What changed may be known even where the rows could not be stored.
-            round_.resolve(stale)
+            if round_.stale is None and not round_.is_left:
+                self._queued.extend(round_.leave())
+            round_.resolve()
+        self._take_settled()
+
+    def _take_settled(self) -> None:
+        """Queue what was settled meanwhile, up to the bound."""
+        self._queued += self._settled
+        self._settled.clear()
+        self._bound()
 
     def _stale(self, entries: Sequence[tuple[Checks, bytes]]) -> frozenset[int]:
         changed = self._watch.changed_since

@@ -135,6 +135,47 @@ async def test_a_request_waits_only_so_long_and_its_row_is_stored_later(database
         await eventually(lambda: _holds(lambda: [row["hardware_id"] for row in stored(database)] == ["late"]))
 
 
+@pytest.mark.parametrize("is_changed", [True, False])
+async def test_after_a_late_round_its_requests_say_which_rows_are_kept(database: Database, *, is_changed: bool) -> None:
+    """What they have found out by themselves is what they answer by, whatever the round finds in the end."""
+    async with running_writer(database) as writer, running_log(database, wait_seconds=0.1) as log:
+        license_id = uuid4()
+        await carry_out(writer, issue(license_id), activate(license_id, "pc-1"))
+        await log.append((), b"")[0]
+        if is_changed:
+            await carry_out(writer, deactivate(license_id, "pc-1"))
+        checks = ((license_id, 2),)
+        with database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (USAGE_LOCK,))
+            future, kept = log.append(checks, line("kept at once"))
+            _, later = log.append(checks, line("kept later"))
+            log.append(checks, line("decided again"))
+            log.append((), line("rests on nothing"))
+            assert await future is None
+            log.settle(future, kept)
+            other.execute("COMMIT")
+        assert await log.is_current(license_id, 2) is not is_changed
+        log.settle(future, later)
+    names = ["kept at once", "rests on nothing", "kept later"]
+    assert [row["hardware_id"] for row in stored(database)] == names
+
+
+async def test_a_row_is_stored_once_though_the_round_fails_before_it_knows(database: Database) -> None:
+    async with running_log(database, wait_seconds=5) as log:
+        await log.append((), b"")[0]
+        with database.connect_owner() as owner:
+            owner.execute("ALTER TABLE lizenzserver.licensing_events RENAME TO hidden")
+        future, kept = log.append(((LICENSE, 2**40),), line("kept"))
+        log.append(((LICENSE, 2**40),), line("decided again"))
+        assert await future is None
+        log.settle(future, kept)
+        with database.connect_owner() as owner:
+            owner.execute("ALTER TABLE lizenzserver.hidden RENAME TO licensing_events")
+        await eventually(lambda: _holds(lambda: bool(stored(database))))
+    assert [row["hardware_id"] for row in stored(database)] == ["kept"]
+
+
 async def test_a_frozen_session_that_holds_the_lock_is_ended(database: Database) -> None:
     async with running_log(database) as log:
         with frozen_lock_holder(database, USAGE_LOCK):

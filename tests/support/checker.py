@@ -42,7 +42,7 @@ _EVENTS = """
     WHERE notification_id > %s ORDER BY 1
 """
 _USES = """
-    SELECT id, occurred_at, license_id, hardware_id, type, country, app_version, reason, client_time, details_sealed
+    SELECT id, occurred_at, license_id, hardware_id, type, country, app_version, reason, client_time
     FROM usage
     WHERE id > %s ORDER BY 1
 """
@@ -132,7 +132,6 @@ class Checker:
         self._uses: defaultdict[UUID | None, list[Use]] = defaultdict(list)
         self._used: set[UUID | None] = set()
         self._marks: Counter[datetime] = Counter()
-        self._sealed: dict[datetime, bytes] = {}
         self._twice: list[datetime] = []
         self._ids: dict[str, dict[int, str]] = {"events": {}, "usage": {}}
         self._events_at = 0
@@ -220,9 +219,7 @@ class Checker:
             self._used.add(use.license_id)
             if (mark := row["client_time"]) is not None:
                 self._marks[mark] += 1
-                # What is sealed anew differs: one that was decided again is another row, and not the same twice.
-                sealed = row["details_sealed"] or b""
-                if self._sealed.setdefault(mark, sealed) == sealed and self._marks[mark] > 1:
+                if self._marks[mark] > 1:
                     self._twice.append(mark)
             self._ids["usage"][row["id"]] = ""
             self._usage_at = row["id"]
