@@ -50,7 +50,7 @@ tools:
 	@tests/install-tools.sh
 
 pytest: install-bench tools
-	@echo "== pytest: tests"; $(BIN)/python -m pytest $(ARGS)
+	@echo "== pytest: tests"; $(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/side_by_side.py)
 
 format: install-dev ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet || true

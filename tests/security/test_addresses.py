@@ -54,6 +54,25 @@ async def test_only_the_trusted_part_of_the_header_counts(database: Database, tm
     assert other.status == 404
 
 
+async def test_no_other_header_says_who_asks(database: Database, tmp_path: Path) -> None:
+    """In both dialects: behind a trusted proxy, and where none is trusted."""
+    wrong = {"license_key": "AAAA-AAAA-AAAA", "email": "a@example.com", "device_hash": "d", "device_name": "n"}
+    for number, trusted in enumerate(("127.0.0.0/8", "")):
+        async with running(settings_for(tmp_path, TRUSTED_PROXIES=trusted), database) as (_, client):
+            client.address = f"198.51.100.{number}"
+            for path, body in (("/api/v1/license/validate", UNKNOWN), ("/licenses-api/v1/activate", wrong)):
+                statuses = []
+                for guess_number in range(22):
+                    forged = f"203.0.113.{guess_number}"
+                    headers = dict.fromkeys(
+                        ("x_real_ip", "x_client_ip", "true_client_ip", "cf_connecting_ip", "x_originating_ip"), forged
+                    )
+                    headers |= {"forwarded": f"for={forged}", "x_client_token": client.secrets.client_token}
+                    reply = await client.program(path, body, **headers)
+                    statuses.append(reply.status)
+                assert statuses == [404] * 20 + [429] * 2
+
+
 async def test_a_wrong_e_mail_counts_as_a_guess_too(database: Database, tmp_path: Path) -> None:
     async with running(settings_for(tmp_path), database) as (_, client):
         license = await client.new_license(email="owner@example.com")
