@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from psycopg import AsyncConnection, OperationalError, pq
@@ -27,6 +28,8 @@ _LOCK = f"SELECT pg_advisory_xact_lock({USAGE_LOCK})"
 
 Change = tuple[int, UUID]
 """Position of an event, and its aggregate."""
+
+Result = TypeVar("Result")
 
 
 class Sessions(Protocol):
@@ -59,6 +62,7 @@ class UsageConnection:
         # libpq forgets its socket when the connection is lost.
         self._socket = self._wire.socket
         self._loop.add_reader(self._socket, self._on_readable)
+        self._is_heard_by_loop = True
 
     @property
     def is_open(self) -> bool:
@@ -68,8 +72,7 @@ class UsageConnection:
     async def close(self) -> None:
         """Close the connection; what is under way on it is lost."""
         self._heard()
-        if self.is_open:
-            self._loop.remove_reader(self._socket)
+        self._leave_loop()
         await self._connection.close()
 
     async def look(self, changes_query: str) -> list[Change]:
@@ -97,8 +100,8 @@ class UsageConnection:
             await self._result()
         copying = await self._result()
         assert copying.status == pq.ExecStatus.COPY_IN
-        self._wire.put_copy_data(b"".join(kept))
-        self._wire.put_copy_end()
+        self._told(self._wire.put_copy_data, b"".join(kept))
+        self._told(self._wire.put_copy_end)
         await self._flush()
         await self._result()
         await self._drain()
@@ -113,7 +116,7 @@ class UsageConnection:
         return last_round is not None and int(last_round) >= number
 
     async def _send(self, query: str) -> None:
-        self._wire.send_query(query.encode())
+        self._told(self._wire.send_query, query.encode())
         await self._flush()
 
     async def _result(self) -> PGresult:
@@ -131,10 +134,10 @@ class UsageConnection:
             pass
 
     async def _next(self) -> PGresult | None:
-        while self._wire.is_busy():
+        while self._told(self._wire.is_busy):
             self._readable.clear()
             await self._waited(self._readable)
-        return self._wire.get_result()
+        return self._told(self._wire.get_result)
 
     async def _waited(self, event: asyncio.Event) -> None:
         if self._sessions is not None:
@@ -150,27 +153,43 @@ class UsageConnection:
 
     def _lose(self) -> None:
         """Close the connection under whoever waits for it."""
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._leave_loop()
         self._wire.finish()
         self._readable.set()
         self._writable.set()
 
-    def _on_readable(self) -> None:
+    def _told(self, tell: Callable[..., Result], *what: Any) -> Result:
+        """Tell libpq something. Whatever it is, libpq may find the connection lost by it, and closes the socket then."""
         try:
-            self._wire.consume_input()
-        except OperationalError:
+            return tell(*what)
+        finally:
+            if not self.is_open:
+                self._leave_loop()
+
+    def _leave_loop(self) -> None:
+        """Have the loop forget the socket before anybody else can be given its number."""
+        if self._is_heard_by_loop:
+            self._is_heard_by_loop = False
             self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+
+    def _on_readable(self) -> None:
+        with suppress(OperationalError):
+            self._told(self._wire.consume_input)
         self._readable.set()
+        if not self.is_open:
+            # Nor will it ever take what is to be written.
+            self._writable.set()
 
     async def _flush(self) -> None:
-        while self._wire.flush():
+        while self._told(self._wire.flush):
             self._writable.clear()
             self._loop.add_writer(self._socket, self._writable.set)
             try:
                 await self._waited(self._writable)
             finally:
-                self._loop.remove_writer(self._socket)
+                if self._is_heard_by_loop:
+                    self._loop.remove_writer(self._socket)
 
 
 def _changes(result: PGresult) -> list[Change]:
