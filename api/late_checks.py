@@ -21,9 +21,10 @@ async def still_holds(services: Services, checks: Sequence[tuple[UUID, int]]) ->
     """Tell whether none of the aggregates has an event after the position at which it was read.
 
     A usage log that is slow, or blocked by another session, is no reason to let through what was ended. Where the
-    database is away, what was read at most five minutes ago is taken to hold, and that is counted.
+    database is away, and is asked anew in vain, what was read at most five minutes ago is taken to hold, and that is
+    counted.
     """
-    if not services.pulse.is_away:
+    if not await services.pulse.is_still_away():
         asking = asyncio.create_task(_any_changed(services, checks))
         # No asyncio.timeout: a query that is cancelled waits on for the server, and a server that hangs says nothing.
         await asyncio.wait([asking], timeout=LATE_SECONDS)

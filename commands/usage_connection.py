@@ -41,6 +41,9 @@ class Sessions(Protocol):
         """Note that a session is waited for from now on; `on_lost` is called in the event loop where it never comes."""
 
     def heard(self, pid: int) -> None:
+        """Note that the server has answered a session."""
+
+    def forget(self, pid: int) -> None:
         """Note that a session is waited for no longer."""
 
 
@@ -71,7 +74,7 @@ class UsageConnection:
 
     async def close(self) -> None:
         """Close the connection; what is under way on it is lost."""
-        self._heard()
+        self._forget()
         self._leave_loop()
         await self._connection.close()
 
@@ -143,13 +146,15 @@ class UsageConnection:
         if self._sessions is not None:
             self._sessions.waits(self._pid, self._lose)
         await event.wait()
-        self._heard()
+        if self._sessions is not None and self.is_open and event is self._readable:
+            self._sessions.heard(self._pid)
+        self._forget()
         if not self.is_open:
             raise OperationalError("the connection to the server was lost")
 
-    def _heard(self) -> None:
+    def _forget(self) -> None:
         if self._sessions is not None:
-            self._sessions.heard(self._pid)
+            self._sessions.forget(self._pid)
 
     def _lose(self) -> None:
         """Close the connection under whoever waits for it."""
@@ -159,7 +164,7 @@ class UsageConnection:
         self._writable.set()
 
     def _told(self, tell: Callable[..., Result], *what: Any) -> Result:
-        """Tell libpq something. Whatever it is, libpq may find the connection lost by it, and closes the socket then."""
+        """Tell libpq something. By whatever it is told it may find the connection lost, and close the socket."""
         try:
             return tell(*what)
         finally:
@@ -170,8 +175,11 @@ class UsageConnection:
         """Have the loop forget the socket before anybody else can be given its number."""
         if self._is_heard_by_loop:
             self._is_heard_by_loop = False
-            self._loop.remove_reader(self._socket)
-            self._loop.remove_writer(self._socket)
+            # While one of two is removed, asyncio has the kernel look at the socket, which is closed by now.
+            with suppress(OSError):
+                self._loop.remove_writer(self._socket)
+            with suppress(OSError):
+                self._loop.remove_reader(self._socket)
 
     def _on_readable(self) -> None:
         with suppress(OperationalError):

@@ -28,6 +28,8 @@ CONNECT_SECONDS = 0.35
 """How long that may take before the database counts as away. All three together are less than a second."""
 PATIENT_CONNECT_SECONDS = 2.0
 """The same once it is away: one that thaws answers whoever still waits."""
+AGAIN_SECONDS = 0.2
+"""How long it may take to answer who asks whether it is still away; and how often it is asked for that at most."""
 SILENT_SECONDS = 0.2
 """How long a session is silent before the server is asked about it."""
 GRACE_SECONDS = 0.02
@@ -78,6 +80,9 @@ class Pulse:
         self._waiting: dict[int, _Waiting] = {}
         self._suspected: frozenset[int] = frozenset()
         self._lost: set[int] = set()
+        self._answered_at = self._asked_again_at = float("-inf")
+        self._asking_again: asyncio.Task[None] | None = None
+        self._connecting: set[asyncio.Future[AsyncConnection[Any]]] = set()
         self._back = asyncio.Event()
         self._back.set()
         self._on_away: list[Callable[[], None]] = []
@@ -102,6 +107,18 @@ class Pulse:
         """Return when the database answers."""
         await self._back.wait()
 
+    async def is_still_away(self) -> bool:
+        """Tell whether it is away now as well: where it was, it is asked on a new connection first.
+
+        Other processes may be heard by it already, and have changed what this one remembers.
+        """
+        if not self.is_away or self.is_ending:
+            return self.is_away
+        if self._asking_again is None:
+            self._asking_again = asyncio.create_task(self._ask_again(), name="pulse, once more")
+        await asyncio.wait([self._asking_again])
+        return self.is_away
+
     def let_go(self) -> None:
         """Keep nobody who waits for it to be back any longer: this process ends."""
         self.is_ending = True
@@ -116,6 +133,11 @@ class Pulse:
         self._waiting[pid] = _Waiting(time.monotonic() - for_seconds, on_lost)
 
     def heard(self, pid: int) -> None:
+        """Note that the server has answered a session."""
+        self._answered_at = time.monotonic()
+        self.forget(pid)
+
+    def forget(self, pid: int) -> None:
         """Note that a session is waited for no longer."""
         self._waiting.pop(pid, None)
         self._lost.discard(pid)
@@ -147,40 +169,64 @@ class Pulse:
                 self._drop()
             else:
                 return
+        await self._ask_anew(PATIENT_CONNECT_SECONDS if self.is_away else CONNECT_SECONDS)
+
+    async def _ask_again(self) -> None:
+        """Ask once the last time is a moment ago. Whoever wants to know until it begins waits for the same answer."""
+        await asyncio.sleep(self._asked_again_at + AGAIN_SECONDS - time.monotonic())
+        self._asking_again, self._asked_again_at = None, time.monotonic()
+        if self.is_away:
+            await self._ask_anew(AGAIN_SECONDS)
+
+    async def _ask_anew(self, seconds: float) -> None:
+        """Ask by opening a connection, and note what that says of the database."""
+        began = time.monotonic()
         reason = "it does not answer"
         try:
-            answers = await self._begin(PATIENT_CONNECT_SECONDS if self.is_away else CONNECT_SECONDS)
+            # Where it is only slow, it may have answered others meanwhile.
+            answers = await self._begin(seconds) or self._answered_at > began
         except (psycopg.Error, OSError) as error:
-            if _FULL.search(str(error)):
-                # It does answer, and those who have connections can work.
-                return
-            answers, reason = False, _first_line(error)
-        if answers == self.is_away:
+            # One that is full does answer, and those who have connections can work.
+            answers, reason = _FULL.search(str(error)) is not None, _first_line(error)
+        if (answers or self._connection is not None) == self.is_away:
             self._turn(reason)
 
     def _turn(self, reason: str) -> None:
         self.is_away = not self.is_away
         if self.is_away:
             log.warning("the database is away: %s", reason)
-            self._back.clear()
+            if not self.is_ending:
+                self._back.clear()
         else:
             log.warning("the database is back")
             self._back.set()
+            for connecting in self._connecting:
+                connecting.cancel()
         for tell in self._on_away if self.is_away else self._on_back:
             tell()
 
     async def _begin(self, seconds: float) -> bool:
         """Open a connection, and tell whether the server answered in time. Raises psycopg's errors."""
         connecting = asyncio.ensure_future(self._connect())
-        await asyncio.wait([connecting], timeout=seconds)
-        if not connecting.done():
-            # Perhaps this process was held up, and the answer is there.
-            await asyncio.wait([connecting], timeout=GRACE_SECONDS)
-        if not connecting.done():
+        self._connecting.add(connecting)
+        try:
+            await asyncio.wait([connecting], timeout=seconds)
+            if not connecting.done():
+                # Perhaps this process was held up, and the answer is there.
+                await asyncio.wait([connecting], timeout=GRACE_SECONDS)
+            if not connecting.done():
+                connecting.cancel()
+                await asyncio.wait([connecting])
+        finally:
+            self._connecting.discard(connecting)
             connecting.cancel()
-            await asyncio.wait([connecting])
+        if connecting.cancelled():
             return False
-        self._connection = connecting.result()
+        if self._connection is None:
+            self._connection = connecting.result()
+        else:
+            # Somebody else has asked at the same time.
+            connecting.result().pgconn.finish()
         return True
 
     async def _look(self, connection: AsyncConnection[Any]) -> None:

@@ -46,7 +46,7 @@ def _watched(gen: PQGen[Result], pulse: Pulse, pid: int, *, while_away: bool) ->
         return result
     finally:
         if noted:
-            pulse.heard(pid)
+            pulse.forget(pid)
 
 
 class WatchedConnection(Connection[DictRow]):
@@ -150,6 +150,8 @@ class RequestPool(AsyncConnectionPool[AsyncConnection[DictRow]]):
         raise DatabaseAway("the database does not answer")
 
     def _refuse_waiting(self) -> None:
+        # Each once: one that is about to end can't be ended again.
+        waits, self._waits = self._waits, set()
         now = asyncio.get_running_loop().time()
-        for wait in list(self._waits):
+        for wait in waits:
             wait.reschedule(now)

@@ -223,6 +223,25 @@ async def test_what_was_revoked_before_is_not_answered_from_memory(plant: Plant)
             assert (await client.validate(revoked, "pc")).status == 503
 
 
+async def test_what_others_have_ended_is_refused_as_soon_as_it_is_back(tmp_path: Path, cluster: Cluster) -> None:
+    """A process that still waits for an answer that never comes asks anew before it answers from memory."""
+    database = cluster.new_database()
+    settings = settings_for(tmp_path)
+    with PostgresProxy(database) as proxy:
+        async with running(settings, database) as (_, beside), running(settings, proxy.database) as (services, client):
+            license = await beside.new_license()
+            assert (await beside.activate(license, "pc")).status == 201
+            assert (await client.validate(license, "pc")).status == 200
+            proxy.swallow(new=True)
+            await eventually(lambda: known(services, away=True))
+            assert (await client.validate(license, "pc")).status == 200
+            assert (await beside.admin("DELETE", f"/licenses/{license['license_id']}")).status == 200
+            await asyncio.sleep(0.2)
+            proxy.let_through()
+            refused = await client.validate(license, "pc")
+            assert (refused.status, refused["error_code"]) == (403, "LICENSE_INACTIVE")
+
+
 async def test_an_order_that_was_under_way_is_told_503_and_resolved_by_its_key(plant: Plant) -> None:
     async with client_of(plant.process) as client:
         await eventually(lambda: is_ready(client))

@@ -130,6 +130,56 @@ async def answers(pool: object) -> bool:
     return True
 
 
+async def test_who_asks_whether_it_is_still_away_is_told_as_of_then(felt: Database, proxy: PostgresProxy) -> None:
+    """Others may be heard again while this process still waits for an answer that never comes."""
+    pulse = pulse_of(felt)
+    assert not await pulse.is_still_away()
+    proxy.swallow(new=True)
+    await eventually(lambda: is_(felt, away=True))
+    attempts = 0
+    connect = pulse._connect
+
+    async def counted() -> psycopg.AsyncConnection[object]:
+        nonlocal attempts
+        attempts += 1
+        return await connect()
+
+    pulse._connect = counted
+    began = time.monotonic()
+    assert await asyncio.gather(*(pulse.is_still_away() for _ in range(100))) == [True] * 100
+    assert time.monotonic() - began < 0.8
+    assert attempts <= 3
+    await asyncio.sleep(0.3)
+    proxy.let_through()
+    began = time.monotonic()
+    assert not await pulse.is_still_away()
+    assert time.monotonic() - began < 1
+    await asyncio.sleep(0.5)
+    assert not pulse.is_away
+
+
+async def test_one_that_answers_others_is_only_slow(felt: Database, proxy: PostgresProxy) -> None:
+    pulse = pulse_of(felt)
+    await eventually(lambda: listens(proxy))
+    proxy.swallow("lizenzserver-pulse", new=True)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        assert not pulse.is_away
+        pulse.heard(NOBODY)
+        await asyncio.sleep(0.05)
+    await eventually(lambda: is_(felt, away=True), 2)
+
+
+async def test_a_server_that_came_back_without_room_is_not_away(felt: Database, proxy: PostgresProxy) -> None:
+    async def full() -> psycopg.AsyncConnection[object]:
+        raise psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")
+
+    proxy.swallow(new=True)
+    await eventually(lambda: is_(felt, away=True))
+    pulse_of(felt)._connect = full
+    await eventually(lambda: is_(felt, away=False), 4)
+
+
 async def test_who_waits_for_a_connection_when_it_goes_is_refused(felt: Database, proxy: PostgresProxy) -> None:
     async with felt.pool(max_size=2) as pool:
         held = [await pool.getconn(), await pool.getconn()]
