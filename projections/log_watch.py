@@ -17,12 +17,13 @@ _ALL = 2**63
 class LogWatch:
     """Remembers, by aggregate, the position of its newest event. Every round of the usage log looks.
 
-    `looked_at` is the second of `monotonic` at which it looked last: what it does not know to have changed was so then.
+    `looked_at` is the second of `monotonic` at which it asked last, and got an answer: what it does not know to have
+    changed was so then.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self.looked_at = float("-inf")
+        self.looked_at = self._asked_at = float("-inf")
         self._changed: OrderedDict[UUID, int] = OrderedDict()
         self._floor = 0
         self.position = -1
@@ -30,8 +31,10 @@ class LogWatch:
     def query(self) -> str:
         """Return the SQL that selects (position, aggregate id) of what was committed since the last time.
 
-        The first time it selects only where the log ends, under an id that no aggregate has.
+        The first time it selects only where the log ends, under an id that no aggregate has. Ask for it right before it
+        is sent: what the server says may come late, but was so from then on.
         """
+        self._asked_at = self._monotonic()
         if self.position < 0:
             return f"SELECT coalesce(max(notification_id), 0), '{_NOBODY}'::uuid FROM licensing_events"  # noqa: S608
         return (
@@ -41,7 +44,7 @@ class LogWatch:
 
     def learn(self, changes: Sequence[tuple[int, UUID]]) -> None:
         """Take note of what the query gave, in its order."""
-        self.looked_at = self._monotonic()
+        self.looked_at = self._asked_at
         if self.position < 0:
             self._start_at(changes[0][0])
             return

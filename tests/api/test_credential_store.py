@@ -43,6 +43,7 @@ async def test_while_the_database_is_away_the_last_look_at_the_log_counts(monkey
     monkeypatch.setattr(api_keys, "by_digest", by_digest)
     now = [500.0]
     watch = LogWatch(lambda: now[0])
+    watch.query()
     watch.learn([(10, UUID(int=0))])
     keys, key = ApiKeys(Pool(), watch), new_api_key()
     view = await keys.read(key, 100.0)

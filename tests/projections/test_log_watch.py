@@ -133,6 +133,7 @@ class TestStandingCache:
     def test_while_the_database_is_away_the_last_look_at_the_log_counts(self) -> None:
         now = [500.0]
         watch = LogWatch(lambda: now[0])
+        watch.query()
         watch.learn([(10, UUID(int=0))])
         cache = StandingCache(watch)
         cache.put((A.bytes, b"d"), kept := standing())
@@ -140,8 +141,12 @@ class TestStandingCache:
         assert cache.get((A.bytes, b"d"), 500.0 + MAX_AGE_SECONDS, is_away=True) is kept
         assert cache.get((A.bytes, b"d"), 500.1 + MAX_AGE_SECONDS, is_away=True) is None
         now[0] = 600.0
+        watch.query()
+        # An answer that was long on its way says how it was when it began.
+        now[0] = 608.0
         watch.learn([(11, B)])
         assert cache.get((A.bytes, b"d"), 600.0 + MAX_AGE_SECONDS, is_away=True) is kept
+        assert cache.get((A.bytes, b"d"), 600.1 + MAX_AGE_SECONDS, is_away=True) is None
         watch.learn([(12, A)])
         assert cache.get((A.bytes, b"d"), 600.0, is_away=True) is None
 
