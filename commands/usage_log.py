@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 MAX_QUEUED_ROWS = 200_000
 """Rows that wait while the database is away; the oldest are dropped first, and counted."""
 
+MAX_ROUND_ROWS = 10_000
+"""Rows of one COPY. One that takes as long as others wait for the lock would be ended by them, again and again."""
+
 RECONNECT_SECONDS = 0.25
 STOP_SECONDS = 5.0
 """How long the last rows may take to be stored when the process ends."""
@@ -133,7 +136,7 @@ class UsageLog:
         self._unsure: list[bytes] = []
         self._writer_id = uuid4()
         self._number = 0
-        self._at_once = MAX_QUEUED_ROWS
+        self._at_once = MAX_ROUND_ROWS
         self._wake = asyncio.Event()
         self._stopping = False
         self._connection: UsageConnection | None = None
@@ -309,8 +312,10 @@ class UsageLog:
             raise
         stored = len(self._queued[: self._at_once])
         del self._queued[:stored]
-        self._at_once = MAX_QUEUED_ROWS
+        self._at_once = MAX_ROUND_ROWS
         self.stats.rows += stored
+        if self._queued:
+            self._wake.set()
 
     async def _failed(self, error: Exception) -> None:
         first_line = str(error).splitlines()[0] if str(error) else repr(error)

@@ -225,6 +225,21 @@ async def test_while_the_database_is_away_rows_wait_up_to_a_bound_and_the_oldest
         await eventually(lambda: _holds(lambda: not log.is_down))
 
 
+async def test_what_has_waited_is_stored_a_bounded_part_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that holds the lock for seconds is taken for stuck by other processes, and ended."""
+    monkeypatch.setattr(usage_log, "MAX_ROUND_ROWS", 10)
+    async with running_log(database, wait_seconds=5) as log:
+        await log.append((), line("pc-0"))[0]
+        for n in range(1, 35):
+            log.append((), line(f"pc-{n}"))
+        await eventually(lambda: _holds(lambda: len(stored(database)) == 35), 5)
+        assert [row["hardware_id"] for row in stored(database)] == [f"pc-{n}" for n in range(35)]
+        assert (log.stats.rows, log.queued()) == (35, 0)
+        assert log.stats.rounds == 1 + 4
+
+
 async def test_that_the_database_is_back_is_noticed_though_nobody_asks(database: Database) -> None:
     """A process that is not ready gets no requests: it must become ready without any."""
     is_away = True
