@@ -226,6 +226,9 @@ class UsageLog:
             if self._gathering is None and not self._stopping:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), RECONNECT_SECONDS if self._has_to_try() else None)
+            if self.is_down and self._sessions is not None and self._sessions.is_away and not self._stopping:
+                # Nobody waits for it, and a server that is just starting has better things to do than to refuse.
+                await asyncio.sleep(RECONNECT_SECONDS)
             self._wake.clear()
             round_, self._gathering = self._gathering, None
             if round_ is not None or self._has_to_try():

@@ -18,6 +18,7 @@ from commands.usage_connection import USAGE_LOCK
 from commands.usage_log import UsageLog
 from commands.usage_row import usage_line
 from infra.postgres import Database
+from infra.pulse import Pulse
 from projections.log_watch import LogWatch
 from tests.support.client import eventually
 from tests.support.lock_holder import frozen_lock_holder
@@ -238,6 +239,30 @@ async def test_what_has_waited_is_stored_a_bounded_part_at_a_time(
         assert [row["hardware_id"] for row in stored(database)] == [f"pc-{n}" for n in range(35)]
         assert (log.stats.rows, log.queued()) == (35, 0)
         assert log.stats.rounds == 1 + 4
+
+
+async def test_a_database_that_is_away_is_not_stormed(database: Database) -> None:
+    """Each request begins a round, but not each round an attempt to connect."""
+    pulse = Pulse(database.connect_async)
+    pulse.is_away = True
+    attempts = 0
+
+    async def connect() -> Any:
+        nonlocal attempts
+        attempts += 1
+        if pulse.is_away:
+            raise psycopg.OperationalError("the database system is starting up")
+        return await database.connect_async()
+
+    log = UsageLog(connect, database.connect_login, LogWatch(), 0.25, pulse)
+    log.start()
+    for n in range(60):
+        assert await log.append((), line(f"pc-{n}"))[0] is None
+        await asyncio.sleep(0.01)
+    assert 1 <= attempts <= 10
+    pulse.is_away = False
+    await eventually(lambda: _holds(lambda: len(stored(database)) == 60), 2)
+    await log.stop()
 
 
 async def test_that_the_database_is_back_is_noticed_though_nobody_asks(database: Database) -> None:
