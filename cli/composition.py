@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from api.credential_store import ApiKeys, NamedAdmins
 from api.fan_out import FanOutWatch
@@ -22,14 +23,19 @@ from infra.first_start import Credentials
 from infra.network import ClientAddress, Networks
 from infra.places import Places
 from infra.postgres import Database, watched
+from infra.pulse import DatabaseAway, Pulse
 from infra.senders import Senders
 from infra.settings import Settings
 from infra.subjects import Subjects
 from infra.tokens import Tokens
+from infra.watched_connections import RequestPool
 from projections import standing
 from projections.license_keys import LicenseKeys
 from projections.log_watch import LogWatch
 from projections.verdicts import StandingCache
+
+START_SECONDS = 15.0
+"""How long the database may take for the first answer: many processes may start at once."""
 
 
 @asynccontextmanager
@@ -92,8 +98,7 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
     pulse.when_lost(services.renew_connections)
     await pool.open()
     try:
-        async with pool.connection() as connection:
-            await clock.adjust(connection)
+        await _measure(clock, pool, pulse)
         writer.start()
         usage.start()
         yield services
@@ -107,6 +112,20 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
         core.application.close()
         if places is not None:
             places.close()
+
+
+async def _measure(clock: Clock, pool: RequestPool, pulse: Pulse) -> None:
+    """Set the clock by the database's. Raises ClockFault, and psycopg's errors where it can't be asked in time."""
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                await pulse.back()
+                with suppress(DatabaseAway):
+                    async with pool.connection(START_SECONDS) as connection:
+                        await clock.adjust(connection)
+                    return
+    except TimeoutError:
+        raise DatabaseAway("the database does not answer") from None
 
 
 def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter:

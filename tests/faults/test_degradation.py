@@ -12,7 +12,9 @@ from typing import NamedTuple
 import pytest
 
 from api.services import Services
+from cli.composition import running_services
 from commands.recorder import EVENTS_LOCK
+from infra.first_start import ensure_credentials
 from tests.http.passing_time import Passing
 from tests.support.behind_proxy import Plant, running_behind_proxy
 from tests.support.client import Client, Reply, eventually
@@ -283,6 +285,17 @@ async def test_an_order_that_waits_for_a_lock_is_not_refused(plant: Plant) -> No
             assert not await is_away(client)
             other.execute("COMMIT")
         assert (await waiting).status == 201
+
+
+async def test_a_process_starts_though_the_database_is_slow_to_answer(tmp_path: Path, cluster: Cluster) -> None:
+    """Where all start at once, none may give up for the others."""
+    settings = settings_for(tmp_path)
+    with PostgresProxy(cluster.new_database()) as proxy:
+        proxy.delay(0.25)
+        secrets = ensure_credentials(settings, settings.data_dir)
+        async with running_services(settings, proxy.database, secrets) as services:
+            proxy.delay(0)
+            await eventually(lambda: known(services, away=False))
 
 
 async def test_a_process_that_is_asked_to_end_meanwhile_ends(cluster: Cluster, tmp_path: Path) -> None:
