@@ -308,8 +308,8 @@ class UsageLog:
         self._number += 1
         try:
             await connection.store(self._watch.query(), learn, self._writer_id, self._number)
-        except (psycopg.Error, OSError):
-            if not connection.is_open:
+        except Exception as error:
+            if not connection.is_open or not isinstance(error, psycopg.Error | OSError):
                 # Nobody knows whether these are stored: the next connection asks.
                 self._unsure, self._queued = self._queued[: self._at_once], self._queued[self._at_once :]
             raise

@@ -28,7 +28,7 @@ CONNECT_SECONDS = 0.35
 """How long that may take before the database counts as away. All three together are less than a second."""
 PATIENT_CONNECT_SECONDS = 2.0
 """The same once it is away: one that thaws answers whoever still waits."""
-AGAIN_SECONDS = 0.2
+AGAIN_SECONDS = 0.25
 """How long it may take to answer who asks whether it is still away; and how often it is asked for that at most."""
 SILENT_SECONDS = 0.2
 """How long a session is silent before the server is asked about it."""

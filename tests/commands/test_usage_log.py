@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from commands import usage_log
-from commands.usage_connection import USAGE_LOCK
+from commands.usage_connection import USAGE_LOCK, UsageConnection
 from commands.usage_log import UsageLog
 from commands.usage_row import usage_line
 from infra.postgres import Database
@@ -239,6 +239,28 @@ async def test_what_has_waited_is_stored_a_bounded_part_at_a_time(
         assert [row["hardware_id"] for row in stored(database)] == [f"pc-{n}" for n in range(35)]
         assert (log.stats.rows, log.queued()) == (35, 0)
         assert log.stats.rounds == 1 + 4
+
+
+async def test_a_round_that_fails_in_an_unforeseen_way_is_stored_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = UsageConnection.store
+    failures = 0
+
+    async def fail_once(*arguments: Any) -> None:
+        nonlocal failures
+        await store(*arguments)
+        failures += 1
+        if failures == 1:
+            raise RuntimeError("after the commit")
+
+    monkeypatch.setattr(UsageConnection, "store", fail_once)
+    async with running_log(database, wait_seconds=5) as log:
+        await log.append((), line("one"))[0]
+        await log.append((), line("two"))[0]
+        await eventually(lambda: _holds(lambda: len(stored(database)) == 2))
+    assert [row["hardware_id"] for row in stored(database)] == ["one", "two"]
+    assert log.stats.rows == 2
 
 
 async def test_a_database_that_is_away_is_not_stormed(database: Database) -> None:
