@@ -29,19 +29,23 @@ def _watched(gen: PQGen[Result], pulse: Pulse, pid: int, *, while_away: bool) ->
         wait = next(gen)
         while True:
             ready = yield wait
-            if ready:
-                if noted:
-                    pulse.heard(pid)
-                    noted = False
-            elif not noted:
-                pulse.waits(pid, for_seconds=INTERVAL_SECONDS)
-                noted = True
-            elif pulse.has_lost(pid):
-                raise SessionLost("the server does not know that it is waited for")
-            if not ready and pulse.is_away and (pulse.is_ending or not while_away):
-                raise DatabaseAway("the database does not answer")
+            if not ready:
+                if not noted:
+                    pulse.waits(pid, for_seconds=INTERVAL_SECONDS)
+                    noted = True
+                elif pulse.has_lost(pid):
+                    raise SessionLost("the server does not know that it is waited for")
+                if pulse.is_away and (pulse.is_ending or not while_away):
+                    raise DatabaseAway("the database does not answer")
             wait = gen.send(ready)
+            # What has come was no end of the connection.
+            if ready and noted:
+                pulse.heard(pid)
+                noted = False
     except StopIteration as done:
+        if noted:
+            pulse.heard(pid)
+            noted = False
         result: Result = done.value
         return result
     finally:
