@@ -17,7 +17,7 @@ from tests.support.service import running, settings_for
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    with Cluster() as running_cluster:
+    with Cluster(fsync=False) as running_cluster:
         yield running_cluster
 
 

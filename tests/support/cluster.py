@@ -18,15 +18,22 @@ TEMPLATE = "lizenzserver_template"
 
 
 class Cluster:
-    """An embedded server in a temporary folder, within `parent`. Databases are clones of one that was migrated once."""
+    """An embedded server in a temporary folder, within `parent`. Databases are clones of one that was migrated once.
 
-    def __init__(self, parent: Path | None = None) -> None:
+    Without `fsync` it does not wait for the disk. No test can cut the power, so that shows in nothing but time.
+    """
+
+    def __init__(self, parent: Path | None = None, *, fsync: bool = True) -> None:
         self._folder = TemporaryDirectory(prefix="lizenzserver-test-", dir=parent)
         self.server = EmbeddedPostgres(Path(self._folder.name))
         self._numbers = count(1)
+        self._fsync = fsync
 
     def __enter__(self) -> Self:
         self.server.start()
+        if not self._fsync:
+            self._execute(SQL("ALTER SYSTEM SET fsync = off"))
+            self._execute(SQL("SELECT pg_reload_conf()"))
         self._execute(SQL("CREATE DATABASE {}").format(Identifier(TEMPLATE)))
         migrate(self._database(TEMPLATE))
         return self
@@ -39,18 +46,22 @@ class Cluster:
         """Make a database of its own for one test."""
         name = f"test_{next(self._numbers)}"
         template = TEMPLATE if migrated else "template1"
-        self._execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        self._clone(name, template)
         return self._database(name)
 
     def copy(self, database: Database) -> Database:
         """Make a database with all that another one holds, to which nobody may be connected."""
         name = f"test_{next(self._numbers)}"
-        self._execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(_name(database))))
+        self._clone(name, _name(database))
         return self._database(name)
 
     def drop(self, database: Database) -> None:
         """Drop a database, whoever is connected."""
         self._execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(_name(database))))
+
+    def _clone(self, name: str, template: str) -> None:
+        statement = "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY"
+        self._execute(SQL(statement).format(Identifier(name), Identifier(template)))
 
     def _database(self, name: str) -> Database:
         url = self.server.url(dbname=name)
