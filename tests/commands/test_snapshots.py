@@ -219,6 +219,17 @@ async def test_orders_are_carried_out_where_snapshots_cannot_be_written(database
     assert len(check_invariants(database)) == 1 + 2 * 25 + 2 * EVERY
 
 
+def test_an_older_one_never_takes_the_place_of_a_newer(database: Database) -> None:
+    """As a process may write that was held up before it got to it."""
+    with database.connect() as connection:
+        for version in (2 * EVERY, EVERY):
+            due, state = Snapshots(), license_with(0)
+            state.version = version
+            due.advanced(state)
+            due.write(connection, {state.id: state})
+    assert [row["version"] for row in rows(database).values()] == [2 * EVERY]
+
+
 async def test_only_licences_have_them(database: Database) -> None:
     key_id = uuid4()
     async with running_writer(database) as writer:

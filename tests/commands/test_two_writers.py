@@ -10,7 +10,7 @@ import pytest
 
 from commands import aggregates
 from commands import writer as writers
-from commands.batch import Replay, Submission
+from commands.batch import Outcome, Replay, Submission
 from domain.errors import AlreadyActivated, DeviceLimitExceeded, DeviceNotFound
 from infra.postgres import Database
 from tests.support.invariants import check_invariants
@@ -19,6 +19,7 @@ from tests.support.orders import (
     carry_out,
     deactivate,
     issue,
+    limits,
     running_writer,
     submitted,
     transfer,
@@ -78,6 +79,21 @@ async def test_each_writer_decides_on_what_the_other_has_saved(database: Databas
         await carry_out(one, activate(license_id, "c"), activate(license_id, "d"))
         await carry_out(other, deactivate(license_id, "c"))
         assert await carry_out(one, activate(license_id, "d")) == [b'{"max_devices": 1, "current_devices": 1}']
+        check_invariants(database)
+
+
+async def test_what_the_other_saves_between_reading_and_saving_is_not_passed_over(database: Database) -> None:
+    loop = asyncio.get_running_loop()
+    async with running_writer(database) as one, running_writer(database) as other:
+        full, elsewhere = uuid4(), uuid4()
+        await carry_out(one, issue(full, max_devices=1), activate(full, "a"), issue(elsewhere))
+
+        def meanwhile(outcome: Outcome, _: object) -> bytes:
+            asyncio.run_coroutine_threadsafe(carry_out(other, deactivate(full, "a")), loop).result(10)
+            return limits(outcome)
+
+        await one.execute(Submission(activate(elsewhere, "pc-1"), meanwhile))
+        assert await carry_out(one, activate(full, "b")) == [b'{"max_devices": 1, "current_devices": 1}']
         check_invariants(database)
 
 

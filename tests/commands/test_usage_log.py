@@ -63,6 +63,21 @@ async def test_rows_are_stored_before_their_round_is_answered(database: Database
         assert (log.stats.rows, log.stats.rounds, log.queued()) == (100, 1, 0)
 
 
+async def test_who_leaves_a_round_takes_nobody_along(database: Database) -> None:
+    async with running_log(database, wait_seconds=5) as log:
+        future, _ = log.append((), line())
+
+        async def wait() -> frozenset[int] | None:
+            return await future
+
+        gone, other = asyncio.create_task(wait()), asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await other == frozenset()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+
+
 async def test_every_column_comes_back_as_it_was_sent(database: Database) -> None:
     now = datetime.now(UTC)
     hostile = "tab\t newline\n return\r backslash\\ \\N \\. caf\u00e9 \U0001f5a5"

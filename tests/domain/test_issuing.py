@@ -8,7 +8,7 @@ import pytest
 from domain import issuing
 from domain.errors import Invalid
 from domain.facts import LicenseDeactivated, LicenseIssued, LicenseReactivated, LicenseUpdated
-from domain.issuing import MAX_DEVICES, Changes, Terms
+from domain.issuing import Changes, Terms
 from tests.support.given import NOW, activated, given, issued, then
 
 
@@ -33,7 +33,7 @@ def test_a_licence_is_issued_on_its_terms() -> None:
     )
 
 
-@pytest.mark.parametrize("count", [-1, 0, MAX_DEVICES + 1])
+@pytest.mark.parametrize("count", [-1, 0, 100_001])
 def test_no_licence_has_an_impossible_number_of_seats(count: int) -> None:
     with pytest.raises(Invalid) as refused:
         issuing.issue(terms(max_devices=count))
@@ -42,7 +42,7 @@ def test_no_licence_has_an_impossible_number_of_seats(count: int) -> None:
         issuing.update(given(issued()), Changes(max_devices=count))
 
 
-@pytest.mark.parametrize("count", [1, MAX_DEVICES])
+@pytest.mark.parametrize("count", [1, 100_000])
 def test_the_ends_of_the_range_are_allowed(count: int) -> None:
     assert issuing.issue(terms(max_devices=count))
     assert issuing.update(given(issued(max_devices=7)), Changes(max_devices=count))
