@@ -49,19 +49,22 @@ async def test_who_waits_for_the_lock_or_holds_that_of_another_database_is_left_
 ) -> None:
     elsewhere = cluster.new_database(migrated=False)
     query = f"SELECT pg_advisory_lock({EVENTS_LOCK})"
-    with database.connect() as holder, database.connect() as waiter, database.connect_login() as login:
-        with elsewhere.connect_owner() as foreign:
-            foreign.execute("BEGIN")
-            foreign.execute(query)
-            holder.execute("BEGIN")
-            holder.execute(query)
-            waiting = asyncio.create_task(asyncio.to_thread(waiter.execute, query))
-            await eventually(lambda: asyncio.to_thread(is_waited_for, login))
-            assert terminate_stale_holders(login, EVENTS_LOCK, 0) == 1
-            await waiting
-            with pytest.raises(OperationalError):
-                holder.execute("SELECT 1")
-            foreign.execute("SELECT 1")
+    with (
+        database.connect() as holder,
+        database.connect() as waiter,
+        database.connect_login() as login,
+        elsewhere.connect_owner() as foreign,
+    ):
+        for connection in (foreign, holder):
+            connection.execute("BEGIN")
+            connection.execute(query)
+        waiting = asyncio.create_task(asyncio.to_thread(waiter.execute, query))
+        await eventually(lambda: asyncio.to_thread(is_waited_for, login))
+        assert terminate_stale_holders(login, EVENTS_LOCK, 0) == 1
+        await waiting
+        with pytest.raises(OperationalError):
+            holder.execute("SELECT 1")
+        foreign.execute("SELECT 1")
     cluster.drop(elsewhere)
 
 

@@ -192,6 +192,46 @@ async def test_a_row_is_stored_once_though_the_round_fails_before_it_knows(datab
     assert [row["hardware_id"] for row in stored(database)] == ["kept"]
 
 
+async def test_nobody_waits_once_it_is_said_that_the_database_is_away(database: Database) -> None:
+    async with running_log(database, wait_seconds=30) as log:
+        with database.connect() as other:
+            other.execute("BEGIN")
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (USAGE_LOCK,))
+            under_way, _ = log.append((), line("one"))
+            await eventually(lambda: _holds(lambda: is_waited_for(database)))
+            gathering, _ = log.append((), line("two"))
+            log.give_up_waiting()
+            assert [under_way.done(), gathering.done()] == [True, True]
+            assert [under_way.result(), gathering.result()] == [None, None]
+            other.execute("COMMIT")
+        await eventually(lambda: _holds(lambda: len(stored(database)) == 2))
+
+
+async def test_a_lost_session_that_may_still_commit_is_waited_for(database: Database) -> None:
+    writer_id = uuid4()
+    connection = UsageConnection(await database.connect_async())
+    try:
+        with database.connect() as lost:
+            lost.execute("BEGIN")
+            lost.execute("SELECT pg_advisory_xact_lock(%s)", (USAGE_LOCK,))
+            lost.execute("INSERT INTO usage_writers VALUES (%s, 7)", (writer_id,))
+            asking = asyncio.create_task(connection.has_stored(writer_id, 7))
+            await eventually(lambda: _holds(lambda: asking.done() or is_waited_for(database)))
+            assert not asking.done()
+            lost.execute("COMMIT")
+        assert await asking is True
+        assert await connection.has_stored(writer_id, 8) is False
+    finally:
+        await connection.close()
+
+
+def is_waited_for(database: Database) -> bool:
+    """Tell whether somebody waits for an advisory lock."""
+    with database.connect() as connection:
+        query = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        return bool(connection.execute(query).fetchall())
+
+
 async def test_a_frozen_session_that_holds_the_lock_is_ended(database: Database) -> None:
     async with running_log(database) as log:
         with frozen_lock_holder(database, USAGE_LOCK):
@@ -342,10 +382,12 @@ async def test_a_days_partition_is_made_when_its_first_row_comes(database: Datab
             owner.execute(f"DROP TABLE {row['part']}")
     async with running_log(database) as log:
         moment = datetime.now(UTC) - timedelta(days=days_ago)
+        # Two days at once: whichever is first, the other one's must be made as well.
+        log.append((), line("first", occurred_at=moment - timedelta(days=2)))
         log.append((), line("first", occurred_at=moment))
-        await eventually(lambda: _holds(lambda: len(stored(database)) == 1), 5)
-        await log.append((), line("second"))[0]
         await eventually(lambda: _holds(lambda: len(stored(database)) == 2), 5)
+        await log.append((), line("second"))[0]
+        await eventually(lambda: _holds(lambda: len(stored(database)) == 3), 5)
 
 
 async def test_partitions_made_by_several_at_once_do_not_collide(database: Database) -> None:
