@@ -35,7 +35,8 @@ async def activated(client: Client, hardware_id: str = "pc-1", **fields: Any) ->
 
 
 def is_invalid(reply: Reply) -> bool:
-    return (reply.status, reply["error_code"]) == (401, "INVALID_TOKEN")
+    challenge = reply.headers.get("WWW-Authenticate")
+    return (reply.status, reply["error_code"], challenge) == (401, "INVALID_TOKEN", 'Bearer error="invalid_token"')
 
 
 def claims_of(token: str) -> dict[str, Any]:

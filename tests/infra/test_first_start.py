@@ -11,6 +11,7 @@ import pytest
 
 from infra.first_start import Credentials, ensure_credentials
 from infra.settings import SettingsError, load_settings
+from tests.support.power_cut import Disk
 
 NAMES = ("admin_api_key", "admin_secret", "client_token", "admin_token")
 
@@ -55,6 +56,15 @@ def test_only_the_owner_can_read_them(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert sorted(file.name for file in folder.iterdir()) == sorted(name.upper() for name in NAMES)
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+
+
+def test_what_was_shown_once_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    ensure(tmp_path)
+    files = sorted((tmp_path / "credentials").iterdir())
+    assert [disk.left_of(file) for file in files] == [file.read_bytes() for file in files]
+    assert len(files) == len(NAMES)
+    assert not disk.hasty
 
 
 def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:

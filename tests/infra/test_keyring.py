@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import infra.keyring
 from infra.keyring import Keyring, KeyringError, SigningKeyPair, from_base64url, to_base64url
+from tests.support.power_cut import Disk
 
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
@@ -45,6 +46,18 @@ class TestFiles:
         )
         assert {mode(p) for p in folder.rglob("*") if p.is_file()} == {0o600}
         assert mode(folder / "signing") == 0o700
+
+    def test_they_survive_a_power_cut_as_they_are(
+        self, tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        disk = Disk(monkeypatch)
+        ring = Keyring.open(tmp_path, None, None)
+        for count in range(2):
+            files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+            assert [disk.left_of(file) for file in files] == [file.read_bytes() for file in files]
+            assert len(files) == 2 + count
+            ring.rotate(now)
+        assert not disk.hasty
 
     def test_threads_that_start_at_once_agree(self, tmp_path: Path) -> None:
         for attempt in range(20):

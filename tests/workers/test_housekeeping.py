@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -62,6 +63,63 @@ async def test_a_clock_fault_is_told_and_corrected_once_it_is_over(
         assert not rounds
         monkeypatch.setattr(clock, "_uncorrected", real)
         await eventually(lambda: passed(rounds, 1))
+
+
+async def test_what_is_over_is_cleaned_up_and_nothing_else(database: Database, tmp_path: Path) -> None:
+    clock, minute = Clock(), timedelta(minutes=1)
+    now = clock.now()
+    ids: dict[str, UUID] = {}
+    with database.connect_owner() as owner:
+        owner.execute("SET search_path TO lizenzserver")
+        for name in partitions(database):
+            owner.execute(f"DROP TABLE {name}")
+        owner.execute("SELECT ensure_usage_partitions(%(day)s - 401, %(day)s - 400)", {"day": now.date()})
+        for name, left in {"kept": minute, "gone": -minute}.items():
+            id = ids[name] = uuid4()
+            day_ago, week_ago = now - timedelta(hours=24) + left, now - timedelta(days=7) + left
+            owner.execute("INSERT INTO idempotency VALUES (%s, '', '', %s)", (name.encode(), day_ago))
+            owner.execute("INSERT INTO usage_writers VALUES (%s, 1, %s)", (id, week_ago))
+            # A family outlives its last token by a day.
+            owner.execute("INSERT INTO refresh_families VALUES (%s, %s, NULL, %s)", (id, id, day_ago))
+    async with database.pool() as pool, keeping(pool, clock, tmp_path) as rounds:
+        await eventually(lambda: passed(rounds, 1))
+    with database.connect() as connection:
+        answers = connection.execute("SELECT scope_hash FROM idempotency").fetchall()
+        writers = connection.execute("SELECT writer_id FROM usage_writers").fetchall()
+        families = connection.execute("SELECT family_id FROM refresh_families").fetchall()
+    assert [row["scope_hash"] for row in answers] == [b"kept"]
+    assert [row["writer_id"] for row in writers] == [ids["kept"]]
+    assert [row["family_id"] for row in families] == [ids["kept"]]
+    assert partitions(database) == [f"usage_{now.date() + timedelta(days=day):%Y%m%d}" for day in (-400, 0, 1, 2)]
+
+
+def partitions(database: Database) -> list[str]:
+    with database.connect() as connection:
+        query = "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'usage'::regclass"
+        return sorted(row["name"] for row in connection.execute(query).fetchall())
+
+
+async def test_without_a_connection_it_waits_and_goes_on(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(housekeeping, "CLOCK_SECONDS", 0.05)
+    async with database.pool(2) as pool, pool.connection(), AsyncExitStack() as held:
+        await held.enter_async_context(pool.connection())
+        async with keeping(pool, Clock(), tmp_path) as rounds:
+            await eventually(lambda: said(caplog, "housekeeping waits for the database"))
+            assert not rounds
+            await held.aclose()
+            await eventually(lambda: passed(rounds, 1))
+
+
+async def test_keys_that_can_not_be_read_any_more_are_told(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(housekeeping, "CLOCK_SECONDS", 0.05)
+    async with database.pool() as pool, keeping(pool, Clock(), tmp_path) as rounds:
+        await eventually(lambda: passed(rounds, 1))
+        (tmp_path / "keys" / "signing" / "damaged.json").write_text("{", encoding="ascii")
+        await eventually(lambda: said(caplog, "damaged.json is malformed"))
 
 
 async def said(caplog: pytest.LogCaptureFixture, what: str) -> bool:
