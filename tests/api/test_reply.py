@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 
+from api.rate_limits import Quota
 from api.reply import Reply
 
 
@@ -44,6 +45,21 @@ def test_closes_the_connection_where_it_must() -> None:
     reply.force_close()
     assert sent(reply)[1]["Connection"] == "close"
     assert reply.keep_alive is False
+
+
+def test_says_the_same_to_who_asks_for_the_head_alone() -> None:
+    reply = Reply(200, b"{}", {"Allow": "GET"}, Quota(60, 17))
+    reply.request_id = "abc"
+    _, headers = sent(reply)
+    assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"], headers["X-Request-ID"]) == (
+        "60",
+        "17",
+        "abc",
+    )
+    # The other two are aiohttp's to say.
+    assert dict(reply.as_response().headers) == {
+        name: value for name, value in headers.items() if name not in {"Content-Length", "Date"}
+    }
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb"])

@@ -111,6 +111,23 @@ async def test_a_failure_is_everybodys(reads: SharedReads[Key, Standing], gate: 
     assert await reads.read(key(uuid4())) is None
 
 
+async def test_connections_that_are_lost_again_and_again_are_not_tried_for_ever(database: Database) -> None:
+    tried = 0
+
+    async def lose(connection: Any, _: Sequence[Key], __: float) -> list[Standing | None]:
+        nonlocal tried
+        tried += 1
+        await connection.close()
+        raise psycopg.OperationalError("lost")
+
+    async with database.pool() as pool:
+        reading = SharedReads[Key, Standing](pool, Clock(), lose).read(key(uuid4()))
+        await asyncio.wait([reading], timeout=5)
+        assert reading.done()
+        assert str(reading.exception()) == "lost"
+    assert tried > 1
+
+
 async def test_who_leaves_does_not_harm_the_others(reads: SharedReads[Key, Standing], gate: Gate) -> None:
     gate.open.set()
     leaves, stays = reads.read(key(uuid4())), reads.read(key(uuid4()))
