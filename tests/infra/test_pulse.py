@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import psycopg
 import pytest
+from psycopg.rows import DictRow, dict_row
 
 from infra.postgres import Database, watched
 from infra.pulse import DatabaseAway, Pulse, SessionLost
@@ -119,6 +121,8 @@ async def test_a_database_that_is_away_is_known_and_requests_do_not_wait(felt: D
         await eventually(lambda: answers(pool))
         assert time.monotonic() - began < 5
     assert told == ["away", "back"]
+    # Who has given up waits for nothing: its session's number may be another one's by now.
+    assert (pulse_of(felt)._waiting, pulse_of(felt).lost_sessions) == ({}, 0)
 
 
 async def answers(pool: object) -> bool:
@@ -180,7 +184,9 @@ async def test_a_server_that_came_back_without_room_is_not_away(felt: Database, 
     await eventually(lambda: is_(felt, away=False), 4)
 
 
-async def test_who_waits_for_a_connection_when_it_goes_is_refused(felt: Database, proxy: PostgresProxy) -> None:
+async def test_who_waits_for_a_connection_when_it_goes_is_refused(
+    felt: Database, proxy: PostgresProxy, caplog: pytest.LogCaptureFixture
+) -> None:
     async with felt.pool(max_size=2) as pool:
         held = [await pool.getconn(), await pool.getconn()]
         waiting = asyncio.create_task(pool.getconn(timeout=30))
@@ -190,6 +196,8 @@ async def test_who_waits_for_a_connection_when_it_goes_is_refused(felt: Database
         with pytest.raises(DatabaseAway):
             await waiting
         assert time.monotonic() - began < 1
+        # Nor is anything told to those who had theirs long before.
+        assert "the database's pulse was not felt" not in caplog.text
         proxy.let_through()
         for connection in held:
             await pool.putconn(connection)
@@ -213,7 +221,7 @@ async def test_a_server_without_room_for_more_connections_is_not_away(felt: Data
         raise psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")
 
     pulse = pulse_of(felt)
-    await eventually(lambda: listens(proxy))
+    await eventually(lambda: listens(pulse))
     pulse._connect = full
     assert proxy.swallow("lizenzserver-pulse") == 1
     await asyncio.sleep(1)
@@ -225,8 +233,8 @@ async def test_a_session_that_the_server_does_not_know_is_lost(felt: Database) -
     await eventually(lambda: lost(pulse_of(felt)), 2)
 
 
-async def listens(proxy: PostgresProxy) -> bool:
-    return "lizenzserver-pulse" in proxy.names()
+async def listens(pulse: Pulse) -> bool:
+    return pulse._connection is not None
 
 
 async def test_behind_a_pooler_no_session_is_taken_for_lost(felt: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +244,44 @@ async def test_behind_a_pooler_no_session_is_taken_for_lost(felt: Database, monk
     await asyncio.sleep(1)
     assert not await lost(pulse_of(felt))
     assert not pulse_of(felt).is_away
+
+
+async def test_only_what_is_said_twice_in_a_row_is_believed(database: Database) -> None:
+    """A session that has just answered looks like one that is lost, until its answer is read."""
+    pulse = Pulse(partial(listening, database))
+    pulse.waits(NOBODY, for_seconds=1)
+    async with await listening(database) as connection:
+        await pulse._look(connection)
+        assert not pulse.has_lost(NOBODY)
+        # What was said before a connection was lost says nothing any more.
+        pulse._drop()
+        await pulse._look(connection)
+        assert not pulse.has_lost(NOBODY)
+        # It was heard of meanwhile, and is waited for anew.
+        pulse.waits(NOBODY)
+        await pulse._look(connection)
+        pulse.waits(NOBODY, for_seconds=1)
+        await pulse._look(connection)
+        assert not pulse.has_lost(NOBODY)
+        await pulse._look(connection)
+        assert pulse.has_lost(NOBODY)
+
+
+async def listening(database: Database) -> psycopg.AsyncConnection[DictRow]:
+    return await psycopg.AsyncConnection.connect(database.url, autocommit=True, row_factory=dict_row)
+
+
+async def test_nobody_elses_session_is_ended(database: Database) -> None:
+    """Process ids are given out again: what is lost may have the number of another program's session by now."""
+    pulse = Pulse(partial(listening, database))
+    with psycopg.connect(database.url, application_name="psql") as other:
+        pid = other.info.backend_pid
+        pulse.waits(pid, for_seconds=1)
+        async with await listening(database) as connection:
+            await pulse._look(connection)
+            await pulse._look(connection)
+        assert pulse.has_lost(pid)
+        assert other.execute("SELECT 1").fetchone() == (1,)
 
 
 async def lost(pulse: Pulse) -> bool:

@@ -16,7 +16,7 @@ from api.edge import answer_unreadable
 from api.server import all_in_one, application
 from infra.postgres import Database
 from tests.security.raw_http import RawConnection
-from tests.support.client import Client
+from tests.support.client import Client, eventually
 from tests.support.service import running, settings_for
 from tests.support.world import Request
 
@@ -93,3 +93,45 @@ async def test_an_answer_that_nobody_reads_is_given_up(impatient: tuple[int, Cli
                 await writer.drain()
             await asyncio.sleep(LIMIT / 20)
     del reader
+
+
+async def test_one_that_reads_again_in_time_is_not_given_up(database: Database, tmp_path: Path) -> None:
+    """It stops for a moment and goes on: nothing may cut it off later for that."""
+    async with running(settings_for(tmp_path), database) as (services, _):
+        runner = Runner(
+            application(all_in_one(), services, "test"), answer_unreadable(services), write_seconds=LIMIT / 2
+        )
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        assert runner.server is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(ASK * MANY)
+
+        async def is_stuck() -> bool:
+            return any(connection.writing_paused for connection in runner.server.connections)  # type: ignore[union-attr]
+
+        await eventually(is_stuck)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(LIMIT * 10):
+            for _ in range(MANY):
+                await an_answer(reader)
+        more = asyncio.create_task(an_answer(reader))
+        await asyncio.wait([more], timeout=LIMIT)
+        assert not more.done()
+        writer.write(ASK)
+        assert b" 200 OK" in await more
+        writer.close()
+        await runner.cleanup()
+
+
+MANY = 200
+ASK = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def an_answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one answer with its body; return its head."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+    await reader.readexactly(int(length.split(b":")[1]))
+    return head

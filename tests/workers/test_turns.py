@@ -12,7 +12,6 @@ import pytest
 from psycopg import Connection
 
 from infra.postgres import Database
-from workers import turns
 from workers.lease import Lease
 from workers.turns import Turn, Turns
 
@@ -79,7 +78,7 @@ async def test_it_waits_longer_after_each_failure_but_never_long_and_begins_anew
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(turns.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     probe = Probe(fail)
     for _ in range(8):
         await probe._once()
