@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.services import Services
 from tests.support.client import Client, Reply, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -313,6 +314,20 @@ class TestDelete:
 
 
 class TestBulkCreate:
+    @pytest.mark.parametrize("customers", [["same", "same"], ["one", "another"]])
+    async def test_an_address_is_kept_where_it_is_of_one_customer_only(
+        self, client: Client, services: Services, customers: list[str]
+    ) -> None:
+        """Sealed under one customer's key, it would outlive the other."""
+        rows = [{"customer_id": f"sealed-{name}"} for name in customers]
+        reply = await client.admin("POST", "/licenses/bulk-create", {"licenses": rows})
+        ids = [UUID(license["license_id"]) for license in reply["licenses"]]
+        query = "SELECT originator_id, originator_version, topic, state FROM licensing_events"
+        async with services.pool.connection() as connection:
+            cursor = await connection.execute(f"{query} WHERE originator_id = ANY(%s)", (ids,))
+            causes = [services.decode_event(row).cause for row in await cursor.fetchall()]
+        assert [cause.sealed_address is not None for cause in causes] == [customers == ["same", "same"]] * 2
+
     async def test_all_rows_in_their_order(self, client: Client) -> None:
         rows = [{"customer_id": f"bulk-{n}", "max_devices": n + 1, "expires_in_days": 365} for n in range(20)]
         reply = await client.admin("POST", "/licenses/bulk-create", {"licenses": rows})

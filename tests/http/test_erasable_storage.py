@@ -126,7 +126,8 @@ async def live_in_the_second_dialect(client: Client) -> str:
 
 
 # Keys and API keys are random and long: their SHA-256 is how they are looked up, and tells nothing (decision 10).
-LOOKED_UP_BY_HASH = {"API key", "licence key", "licence key of the second dialect", "unknown licence key"}
+# What somebody mistyped may be short, or a secret of another vendor's: its hash is keyed.
+LOOKED_UP_BY_HASH = {"API key", "licence key", "licence key of the second dialect"}
 
 
 async def test_no_table_holds_personal_data_or_a_secret_in_clear(cluster: Cluster, tmp_path: Any) -> None:

@@ -77,6 +77,16 @@ class BusyPool:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("queued, status", [(49_999, 200), (50_000, 503)])
+async def test_who_has_too_many_rows_in_memory_gets_no_more_requests(
+    services: Services, client: Client, monkeypatch: pytest.MonkeyPatch, queued: int, status: int
+) -> None:
+    monkeypatch.setattr(services.usage, "queued", lambda: queued)
+    reply = await client.request("GET", "/health/ready")
+    assert (reply.status, reply["checks"]["usage_log"]["ok"]) == (status, status == 200)
+    assert reply.headers.get("Retry-After") == (None if status == 200 else "1")
+
+
 async def test_many_may_ask_at_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fan_out, "FRESH_SECONDS", 0.0)
     watch = fan_out.FanOutWatch(BusyPool(services))

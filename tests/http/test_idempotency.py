@@ -205,6 +205,9 @@ async def test_what_is_no_key_is_refused(client: Client, key: str) -> None:
     reply = await client.admin("POST", "/licenses", {"customer_id": "c"}, idempotency_key=key)
     assert (reply.status, reply["error_code"]) == (400, "VALIDATION_ERROR")
     assert "Idempotency-Key" in reply["details"]
+    # Nothing was done before: it is no guess at a licence key either.
+    body = {"license_key": "LIC-NOBODYSKEY22", "hardware_id": "pc-1"}
+    assert (await client.program("/api/v1/license/activate", body, idempotency_key=key)).status == 400
 
 
 async def test_the_longest_key_works(client: Client) -> None:

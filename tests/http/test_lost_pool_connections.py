@@ -6,8 +6,12 @@ import asyncio
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
+from psycopg_pool import PoolTimeout, TooManyRequests
+
 from api.services import Services
 from infra.postgres import Database
+from infra.pulse import DatabaseAway
 from tests.support.client import Client, eventually
 from tests.support.service import running, settings_for
 
@@ -15,6 +19,18 @@ from tests.support.service import running, settings_for
 async def test_one_refused_request_mends_the_whole_pool(database: Database, tmp_path: Path) -> None:
     async with running(settings_for(tmp_path), database) as (services, client):
         await mends(services, client, database)
+
+
+async def test_only_a_lost_connection_says_something_of_the_others(services: Services) -> None:
+    services._renewing = None
+    for harmless in (PoolTimeout("none free"), TooManyRequests("too many wait"), DatabaseAway("away"), KeyError()):
+        services.suspect_connections(harmless)
+        assert services._renewing is None, harmless
+    services.suspect_connections(psycopg.errors.QueryCanceled("it took too long"))
+    assert services._renewing is None
+    services.suspect_connections(psycopg.OperationalError("the connection is lost"))
+    assert services._renewing is not None
+    await services._renewing
 
 
 async def mends(services: Services, client: Client, database: Database) -> None:

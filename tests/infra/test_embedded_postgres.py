@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from infra.data_folder import DataFolderInUse, DataFolderLock
-from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, _Identity
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,9 +51,10 @@ def test_a_new_cluster_is_private_and_configured(postgres: EmbeddedPostgres, dat
     postgres.start()
     assert postgres.running()
     names = ("server_version_num", "server_encoding", "data_checksums", "jit", "TimeZone", "fsync", "listen_addresses")
+    names += ("unix_socket_permissions",)
     shown = [query(postgres, f"SHOW {name}")[0][0] for name in names]
     assert str(shown[0]).startswith("18")
-    assert shown[1:] == ["UTF8", "on", "off", "UTC", "on", ""]
+    assert shown[1:] == ["UTF8", "on", "off", "UTC", "on", "", "0700"]
     for folder in ("postgres", "postgres-socket"):
         found = (data_dir / folder).stat()
         assert stat.S_IMODE(found.st_mode) == 0o700
@@ -130,6 +131,18 @@ def test_strange_folders_are_refused(data_dir: Path) -> None:
         EmbeddedPostgres(data_dir).start()
     with pytest.raises(EmbeddedPostgresError, match="must hold none of"):
         EmbeddedPostgres(data_dir / "$(id)").start()
+
+
+def test_a_socket_folder_of_somebody_else_is_not_used(data_dir: Path) -> None:
+    (data_dir / "postgres-socket").mkdir(parents=True)
+    server = EmbeddedPostgres(data_dir)
+    server._make_socket_folder(_Identity())
+    with pytest.raises(EmbeddedPostgresError, match="not a folder of ours"):
+        server._make_socket_folder(_Identity(owner=(4711, 4711)))
+    (data_dir / "postgres-socket").rmdir()
+    (data_dir / "postgres-socket").symlink_to(data_dir)
+    with pytest.raises(EmbeddedPostgresError, match="not a folder of ours"):
+        server._make_socket_folder(_Identity())
 
 
 def test_a_failed_start_shows_the_servers_own_words(postgres: EmbeddedPostgres, data_dir: Path) -> None:
