@@ -51,8 +51,7 @@ def test_a_new_cluster_is_private_and_configured(postgres: EmbeddedPostgres, dat
     postgres.start()
     assert postgres.running()
     names = ("server_version_num", "server_encoding", "data_checksums", "jit", "TimeZone", "fsync", "listen_addresses")
-    names += ("unix_socket_permissions",)
-    shown = [query(postgres, f"SHOW {name}")[0][0] for name in names]
+    shown = [query(postgres, f"SHOW {name}")[0][0] for name in (*names, "unix_socket_permissions")]
     assert str(shown[0]).startswith("18")
     assert shown[1:] == ["UTF8", "on", "off", "UTC", "on", "", "0700"]
     for folder in ("postgres", "postgres-socket"):

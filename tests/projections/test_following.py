@@ -8,12 +8,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import errors
 
 from commands.event_mapper import decoder
 from domain.facts import DeviceActivated
 from infra.postgres import Database
 from projections import dead_letters
-from projections.following import Follower, positions
+from projections.following import Follower, _Batch, _SingleFailed, is_of_an_event, positions
 from projections.projection import Log, Projection
 from projections.rebuild import Rebuild
 from projections.seats import SEATS
@@ -138,6 +139,65 @@ def test_an_event_this_program_does_not_know_stands_aside(database: Database) ->
     assert (letter.consumer, letter.log, letter.position) == ("seats", "events", 1)
     assert "license.sold" in letter.error
     assert seats_by_day(database) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.CardinalityViolation(),
+        errors.NumericValueOutOfRange(),
+        errors.UniqueViolation(),
+        errors.CheckViolation(),
+        errors.WithCheckOptionViolation(),
+        errors.ProgramLimitExceeded(),
+        errors.RaiseException(),
+        psycopg.DataError("there is a NUL in it"),
+        KeyError("max_devices"),
+    ],
+    ids=repr,
+)
+def test_what_an_event_is_at_fault_for(error: Exception) -> None:
+    assert is_of_an_event(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.OperationalError("the connection is lost"),
+        errors.SerializationFailure(),
+        errors.DeadlockDetected(),
+        errors.InsufficientPrivilege(),
+        errors.UndefinedTable(),
+        errors.DiskFull(),
+        errors.OutOfMemory(),
+        errors.LockNotAvailable(),
+        errors.QueryCanceled(),
+        errors.AdminShutdown(),
+        OSError(),
+        MemoryError(),
+    ],
+    ids=repr,
+)
+def test_what_no_event_is_at_fault_for(error: Exception) -> None:
+    assert not is_of_an_event(error)
+
+
+def test_what_another_one_could_apply_meanwhile_is_not_set_aside(database: Database) -> None:
+    follower = Follower(SEATS, decoder())
+    with database.connect_worker("test") as connection:
+        positions(connection, SEATS)
+        connection.execute("UPDATE consumers SET event_position = 5 WHERE consumer = 'seats'")
+        for _ in range(3):
+            follower._note_failure(connection, "events", _SingleFailed(_Batch(4, 1, 5, [])))
+        assert positions(connection, SEATS).events == 5
+    assert set_aside(database, "seats") == []
+
+
+def test_of_an_error_no_more_is_kept_than_a_person_reads(database: Database) -> None:
+    with database.connect() as connection:
+        dead_letters.set_aside(connection, "seats", "events", 1, "x" * 501)
+        (letter,) = dead_letters.listed(connection)
+    assert letter.error == "x" * 500
 
 
 @pytest.mark.parametrize(
