@@ -247,6 +247,19 @@ class TestOtherProcesses:
             assert signing.active.kid == kid
             assert verifying.verifying(kid, now) is not None
 
+    def test_rotations_take_turns(self, tmp_path: Path, now: datetime) -> None:
+        """Else each would find the same key to retire, and leave the other's new one signing."""
+        ring = Keyring.open(tmp_path, None, None)
+        before = ring.active.kid
+        rotating = threading.Thread(target=ring.rotate, args=(now,))
+        with infra.keyring._locked(tmp_path / "signing"):
+            rotating.start()
+            rotating.join(0.2)
+            assert rotating.is_alive()
+            assert [path.stem for path in (tmp_path / "signing").glob("*.json")] == [before]
+        rotating.join(10)
+        assert ring.active.kid != before
+
     def test_rotations_within_one_tick_of_the_file_system_are_seen(
         self, tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
     ) -> None:
