@@ -106,6 +106,7 @@ class TestFilters:
         assert await ids(client, customer_id=customer, created_before=at) == [old["license_id"]]
         assert new["license_id"] not in await ids(client, customer_id=customer, created_before=at)
         assert new["license_id"] in await ids(client, customer_id=customer, created_after=old["created_at"])
+        assert await ids(client, customer_id=customer, created_after=at) == []
         assert await ids(client, customer_id=customer, created_after="2999-01-01T00:00:00Z") == []
 
     async def test_by_expiry_leaves_perpetual_ones_out(self, client: Client) -> None:
@@ -115,6 +116,8 @@ class TestFilters:
         between = (await client.new_license(expires_in_days=100))["expires_at"]
         assert await ids(client, customer_id=customer, expires_before=between) == [soon["license_id"]]
         assert await ids(client, customer_id=customer, expires_after=between) == [late["license_id"]]
+        assert await ids(client, customer_id=customer, expires_before=soon["expires_at"]) == []
+        assert await ids(client, customer_id=customer, expires_after=late["expires_at"]) == []
         found = await ids(client, customer_id=customer, expires_after=soon["created_at"], expires_before=between)
         assert found == [soon["license_id"]]
 

@@ -137,6 +137,9 @@ async def test_a_key_is_the_routes_and_the_licences_own(client: Client) -> None:
         reply = await client.admin("PATCH", f"/licenses/{license['license_id']}", body, idempotency_key="k-two")
         assert reply["license_id"] == license["license_id"]
         assert REPLAYED not in reply.headers
+    # The same path, but another method.
+    ended = await client.admin("DELETE", f"/licenses/{second['license_id']}", idempotency_key="k-two")
+    assert (ended.status, REPLAYED in ended.headers) == (200, False)
     await client.activate(first, "pc", idempotency_key="k2-two")
     key = {"license_key": first["license_key"], "hardware_id": "pc"}
     reply = await client.program("/api/v1/license/deactivate", key, idempotency_key="k2-two")

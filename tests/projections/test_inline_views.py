@@ -149,6 +149,26 @@ async def test_one_device_may_come_and_go_within_one_batch(database: Database) -
     assert row == {"current_devices": 1}
 
 
+async def test_what_came_before_a_device_was_activated_anew_in_one_batch_does_not_outlive_that(
+    database: Database,
+) -> None:
+    async with running_writer(database) as writer:
+        license_id = uuid4()
+        await carry_out(writer, issue(license_id, max_devices=2), activate(license_id, "a"))
+        orders = [
+            activate(license_id, "a", name_tag=b"n", sealed={"device_name": b"renamed"}, repeatable=True),
+            deactivate(license_id, "a"),
+            activate(license_id, "a"),
+        ]
+        results = await asyncio.gather(*(writer.execute(submitted(order)) for order in orders))
+        assert all(isinstance(result, bytes) for result in results)
+        assert writer.stats.batches == 3
+    check_invariants(database)
+    with database.connect() as connection:
+        rows = connection.execute("SELECT is_active, device_name_sealed FROM devices").fetchall()
+    assert rows == [{"is_active": True, "device_name_sealed": None}]
+
+
 async def test_an_anomaly_is_open_until_somebody_says_what_it_is(database: Database) -> None:
     of_address, of_license, license_id = uuid4(), uuid4(), uuid4()
     with recording(database) as record:
