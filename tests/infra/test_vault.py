@@ -58,6 +58,16 @@ class TestSubjects:
         subject, _ = vault.new_subject()
         assert len({vault.seal(subject, "same") for _ in range(100)}) == 100
 
+    def test_no_nonce_is_used_twice(self, vault: Vault) -> None:
+        subject, _ = vault.new_subject()
+        for seal in (
+            lambda: vault.new_subject()[1],
+            lambda: vault.seal(subject, "same"),
+            lambda: vault.seal_secret("same"),
+            lambda: vault.seal_answer("key", b"scope", b"same"),
+        ):
+            assert len({seal()[1:25] for _ in range(50)}) == 50
+
     def test_one_subjects_data_does_not_open_under_anothers_key(self, vault: Vault) -> None:
         anna, bert = vault.new_subject()[0], vault.new_subject()[0]
         with pytest.raises(SealBroken):

@@ -39,7 +39,8 @@ async def test_a_consumer_that_stands_still_for_a_week_is_told_of_while_its_work
 ) -> None:
     with database.connect() as owner:
         owner.execute(
-            "INSERT INTO consumers (consumer, moved_at) VALUES (%s, clock_timestamp() - interval '8 days')", (consumer,)
+            "INSERT INTO consumers (consumer, moved_at) VALUES (%s, clock_timestamp() - interval '7 days 1 minute')",
+            (consumer,),
         )
         lease = "INSERT INTO leases VALUES (%s, gen_random_uuid(), 'there:1', now() + interval '1 minute')"
         async with await database.connect_async_worker("test") as connection:
@@ -49,6 +50,10 @@ async def test_a_consumer_that_stands_still_for_a_week_is_told_of_while_its_work
                 found = await lag.read(connection)
                 assert (found.of(consumer) is not None) == (consumer in CONSUMERS_OF[worker])
                 assert found.is_alive(worker)
+            owner.execute("DELETE FROM leases")
+            assert (await lag.read(connection)).of(consumer) is None
+            owner.execute("UPDATE consumers SET moved_at = clock_timestamp() - interval '6 days 23:59'")
+            assert (await lag.read(connection)).of(consumer) is not None
 
 
 async def test_the_age_of_what_waits(database: Database) -> None:

@@ -205,7 +205,10 @@ async def test_retention_waits_for_who_still_needs_a_day(database: Database) -> 
     with database.connect() as connection:
         connection.execute("INSERT INTO consumers (consumer) VALUES ('relay')")
         assert connection.execute("SELECT drop_usage_partitions(%s) AS n", (day,)).fetchone() == {"n": 0}
-        connection.execute("UPDATE consumers SET usage_position = 10000")
+        # Who stands still is waited for, for a week.
+        connection.execute("UPDATE consumers SET moved_at = clock_timestamp() - interval '6 days 23:59'")
+        assert connection.execute("SELECT drop_usage_partitions(%s) AS n", (day,)).fetchone() == {"n": 0}
+        connection.execute("UPDATE consumers SET moved_at = clock_timestamp() - interval '7 days 1 minute'")
         with database.connect_owner() as owner:
             making = Rebuild(owner, USAGE_COUNTS, decoder())
             making.begin()
