@@ -71,6 +71,15 @@ class TestPages:
             query["cursor"] = reply["pagination"]["next_cursor"]
         assert seen == newest_first
 
+    async def test_a_cursor_is_good_for_its_own_list_only(self, client: Client) -> None:
+        customer, _ = await made(client, 2)
+        first = await listed(client, customer_id=customer, per_page=1)
+        cursor = first["pagination"]["next_cursor"]
+        assert (await listed(client, customer_id=customer, per_page=1, cursor=cursor)).status == 200
+        others: Any
+        for others in ({}, {"customer_id": "another"}, {"customer_id": customer, "is_test": "false"}):
+            assert (await listed(client, per_page=1, cursor=cursor, **others)).status == 400, others
+
     @pytest.mark.parametrize("cursor", ["x", "", "123", "é", "A" * 300, "AAAAAAAAAAA", "-1"])
     async def test_a_made_up_cursor_is_refused(self, client: Client, cursor: str) -> None:
         reply = await listed(client, cursor=cursor)
