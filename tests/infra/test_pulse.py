@@ -164,7 +164,7 @@ async def test_who_asks_whether_it_is_still_away_is_told_as_of_then(felt: Databa
 
 async def test_one_that_answers_others_is_only_slow(felt: Database, proxy: PostgresProxy) -> None:
     pulse = pulse_of(felt)
-    await eventually(lambda: listens(proxy))
+    await eventually(lambda: listens(pulse))
     proxy.swallow("lizenzserver-pulse", new=True)
     until = time.monotonic() + 1.5
     while time.monotonic() < until:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -60,12 +61,13 @@ class TestSubjects:
 
     def test_no_nonce_is_used_twice(self, vault: Vault) -> None:
         subject, _ = vault.new_subject()
-        for seal in (
+        seals: tuple[Callable[[], bytes], ...] = (
             lambda: vault.new_subject()[1],
             lambda: vault.seal(subject, "same"),
             lambda: vault.seal_secret("same"),
             lambda: vault.seal_answer("key", b"scope", b"same"),
-        ):
+        )
+        for seal in seals:
             assert len({seal()[1:25] for _ in range(50)}) == 50
 
     def test_one_subjects_data_does_not_open_under_anothers_key(self, vault: Vault) -> None:

@@ -67,7 +67,7 @@ class Cluster:
         url = self.server.url(dbname=name)
         return Database(url, url)
 
-    def _execute(self, statement: psycopg.sql.Composed) -> None:
+    def _execute(self, statement: SQL | psycopg.sql.Composed) -> None:
         with psycopg.connect(self.server.url(), autocommit=True) as connection:
             connection.execute(statement)
 
