@@ -17,6 +17,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import uvloop
+
 from tests.support.answers import Answers
 from tests.support.checker import PROJECTIONS, Checker, Report, check
 from tests.support.load import Load
@@ -33,7 +35,7 @@ SETTLE_SECONDS = 120.0
 QUIET_SHARE = 0.04
 """Of a cycle's commands, those that are given once all is well again: none may be refused for want of a server."""
 REPLAYS = 20
-CALLERS = (24, 64)
+CALLERS = (24, 96)
 """Where a cycle has few commands, and many."""
 MANY = 1000
 POLL_SECONDS = 0.1
@@ -278,7 +280,7 @@ def soak(  # noqa: PLR0913, PLR0917 - one argument an option
     """
     with Plant() as plant:
         run = Soak(plant, seed, say, longest_freeze, only)
-        asyncio.run(run.run(cycles, commands))
+        uvloop.run(run.run(cycles, commands))
         return run.figures
 
 

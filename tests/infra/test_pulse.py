@@ -28,7 +28,9 @@ def proxy(database: Database) -> Iterator[PostgresProxy]:
 
 @pytest.fixture
 async def felt(proxy: PostgresProxy) -> AsyncIterator[Database]:
+    """One that is watched already: what happens to its connections then happens to the pulse's too."""
     async with watched(proxy.database) as found:
+        await eventually(lambda: listens(pulse_of(found)))
         yield found
 
 
@@ -181,7 +183,7 @@ async def test_a_server_that_came_back_without_room_is_not_away(felt: Database, 
     proxy.swallow(new=True)
     await eventually(lambda: is_(felt, away=True))
     pulse_of(felt)._connect = full
-    await eventually(lambda: is_(felt, away=False), 4)
+    await eventually(lambda: is_(felt, away=False))
 
 
 async def test_who_waits_for_a_connection_when_it_goes_is_refused(

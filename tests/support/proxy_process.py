@@ -16,6 +16,8 @@ import sys
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
 
+import uvloop
+
 CHUNK = 1 << 18
 
 
@@ -33,9 +35,9 @@ class Proxy:
 
     async def start(self) -> None:
         if self._listen.isdecimal():
-            await asyncio.start_server(self._take, "127.0.0.1", int(self._listen))
+            self._server = await asyncio.start_server(self._take, "127.0.0.1", int(self._listen))
         else:
-            await asyncio.start_unix_server(self._take, self._listen)
+            self._server = await asyncio.start_unix_server(self._take, self._listen)
 
     def cut(self) -> None:
         for writer in self._writers:
@@ -113,4 +115,4 @@ async def serve(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1:]))
+    uvloop.run(serve(sys.argv[1:]))
