@@ -102,6 +102,12 @@ def test_a_database_newer_than_the_program(cli: CommandLine, database: Database)
     assert "9999" in one_line_error(cli, "migrate")
 
 
+def test_a_migration_that_was_edited_after_it_had_been_applied(cli: CommandLine, database: Database) -> None:
+    with database.connect_owner() as connection:
+        connection.execute("UPDATE lizenzserver.schema_migrations SET checksum = 'x' WHERE number = 2")
+    assert "0002_views.sql was edited" in one_line_error(cli, "migrate")
+
+
 def test_a_database_of_another_service(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("licenses", "list").code == 0
     monkeypatch.setenv("SERVICE_KEY", "A" * 43)
