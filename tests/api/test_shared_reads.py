@@ -138,7 +138,8 @@ async def test_who_leaves_does_not_harm_the_others(reads: SharedReads[Key, Stand
 async def test_without_a_connection_all_hear_of_it(database: Database, gate: Gate) -> None:
     pool = database.pool()
     reads = SharedReads[Key, Standing](pool, Clock(), gate)
-    found = await asyncio.gather(*(reads.read(key(uuid4())) for _ in range(3)), return_exceptions=True)
+    async with asyncio.timeout(10):
+        found = await asyncio.gather(*(reads.read(key(uuid4())) for _ in range(3)), return_exceptions=True)
     assert [isinstance(one, psycopg.OperationalError) for one in found] == [True] * 3
     await pool.open()
     gate.open.set()
