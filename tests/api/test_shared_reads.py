@@ -132,7 +132,8 @@ async def test_who_leaves_does_not_harm_the_others(reads: SharedReads[Key, Stand
     gate.open.set()
     leaves, stays = reads.read(key(uuid4())), reads.read(key(uuid4()))
     leaves.cancel()
-    assert await stays is None
+    async with asyncio.timeout(10):
+        assert await stays is None
 
 
 async def test_without_a_connection_all_hear_of_it(database: Database, gate: Gate) -> None:

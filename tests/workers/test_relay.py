@@ -231,6 +231,25 @@ async def test_one_that_lost_its_lease_does_not_move_the_position(database: Data
     await expect_all(database, host)
 
 
+async def test_what_somebody_has_set_back_is_published_again(database: Database, host: VirtualHost) -> None:
+    await with_queue(host)
+    async with relaying(database, host.url) as relay:
+        await in_state(relay, "relaying")
+        fill(database, events=20)
+        await eventually(lambda: drained(database))
+        first = relay.published
+        with database.connect() as person:
+            person.execute("UPDATE consumers SET event_position = 0 WHERE consumer = 'relay'")
+        # It does not know that yet, and must not go on from where it was.
+        fill(database, usage=1)
+
+        async def all_again() -> bool:
+            return relay.published == first + 1 + first + 1
+
+        await eventually(all_again)
+        await eventually(lambda: drained(database))
+
+
 async def test_another_one_takes_over_from_a_frozen_and_from_a_killed_one(
     database: Database, host: VirtualHost
 ) -> None:
