@@ -85,6 +85,19 @@ async def test_endpoints_are_paths_or_globs(
     assert seen == ["allowed" if wanted else "ENDPOINT_NOT_ALLOWED" for wanted in (validate, activate, token)]
 
 
+async def test_a_route_is_named_with_its_parameters(client: Client) -> None:
+    """Permission is by the route that a path leads to, never by the path as it was sent."""
+    license = await client.new_license()
+    path = f"/api/v1/analytics/licenses/{license['license_id']}/patterns"
+    for pattern, status in (
+        ("/api/v1/analytics/licenses/{license_id}/patterns", 200),
+        (path, 403),
+        ("*/patterns", 200),
+    ):
+        key = (await client.new_api_key(allowed_endpoints=[pattern]))["api_key"]
+        assert (await client.request("GET", path, x_api_key=key)).status == status, pattern
+
+
 async def test_a_key_that_may_not_is_refused_before_its_body_is_read(client: Client) -> None:
     key = (await client.new_api_key(allowed_endpoints=[]))["api_key"]
     reply = await client.request("POST", "/api/v1/license/validate", b"no json", x_api_key=key)
