@@ -216,8 +216,10 @@ class TestRotation:
     def test_rotation_drops_the_files_of_keys_that_are_accepted_no_more(self, tmp_path: Path, now: datetime) -> None:
         ring = Keyring.open(tmp_path, None, None)
         first, second = ring.active.kid, ring.rotate(now)
-        third = ring.rotate(now + 31 * DAY)
-        assert {path.stem for path in (tmp_path / "signing").iterdir()} == {second, third}
+        third = ring.rotate(now + 31 * DAY - TICK)
+        assert {path.stem for path in (tmp_path / "signing").iterdir()} == {first, second, third}
+        fourth = ring.rotate(now + 31 * DAY)
+        assert {path.stem for path in (tmp_path / "signing").iterdir()} == {second, third, fourth}
         assert ring.verifying(first, now) is None
 
     def test_a_rotation_that_crashed_half_way_is_finished_by_the_next(self, tmp_path: Path, now: datetime) -> None:

@@ -193,6 +193,13 @@ def test_what_another_one_could_apply_meanwhile_is_not_set_aside(database: Datab
     assert set_aside(database, "seats") == []
 
 
+def test_what_stands_aside_is_listed_in_the_order_of_the_log(database: Database) -> None:
+    with database.connect() as connection:
+        for position in (3, 1, 2):
+            dead_letters.set_aside(connection, "seats", "events", position, "bad")
+    assert set_aside(database, "seats") == [("events", 1), ("events", 2), ("events", 3)]
+
+
 def test_of_an_error_no_more_is_kept_than_a_person_reads(database: Database) -> None:
     with database.connect() as connection:
         dead_letters.set_aside(connection, "seats", "events", 1, "x" * 501)
