@@ -1,4 +1,4 @@
-"""A usage connection that is lost under a request says nothing: the log itself is asked, not memory."""
+"""A usage connection that is lost under a request says nothing, and what waits at the end is stored all the same."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+from commands.usage_connection import USAGE_LOCK
 from infra.postgres import Database
 from tests.support.client import eventually
 from tests.support.service import running, settings_for
@@ -41,3 +42,24 @@ async def test_a_revocation_is_seen_though_all_connections_are_cut(database: Dat
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGCONT)
         assert (await validation)["error_code"] == "LICENSE_INACTIVE"
+
+
+async def test_what_waits_to_be_stored_is_stored_before_the_service_ends(database: Database, tmp_path: Path) -> None:
+    with database.connect() as other:
+        async with running(settings_for(tmp_path), database) as (services, client):
+            license = await client.new_license()
+            await client.activate(license, "pc-1")
+            other.execute("BEGIN")
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (USAGE_LOCK,))
+            assert (await client.validate(license, "pc-1")).status == 200
+
+            async def let_go() -> None:
+                async def is_stopping() -> bool:
+                    return services.usage._stopping
+
+                await eventually(is_stopping)
+                other.execute("COMMIT")
+
+            letting_go = asyncio.create_task(let_go())
+        await letting_go
+        assert len(other.execute("SELECT FROM usage WHERE type = 'license.validated'").fetchall()) == 1
