@@ -10,6 +10,7 @@ from functools import partial
 import psycopg
 import pytest
 from psycopg.rows import DictRow, dict_row
+from psycopg_pool import TooManyRequests
 
 from infra.postgres import Database, watched
 from infra.pulse import DatabaseAway, Pulse, SessionLost
@@ -203,6 +204,17 @@ async def test_who_waits_for_a_connection_when_it_goes_is_refused(
         proxy.let_through()
         for connection in held:
             await pool.putconn(connection)
+
+
+async def test_no_more_wait_for_a_connection_than_can_be_served(database: Database) -> None:
+    async with database.pool(2) as pool, pool.connection(), pool.connection():
+        waiting = [asyncio.create_task(pool.getconn(timeout=10)) for _ in range(2 * 64)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests):
+            await pool.getconn()
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_a_worker_waits_while_the_database_is_away(felt: Database, proxy: PostgresProxy) -> None:
