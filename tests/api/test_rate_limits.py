@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from api import shared_rate_limits
 from api.rate_limits import (
     HOUR,
     MISS_WINDOW,
@@ -25,7 +26,7 @@ from api.rate_limits import (
     Quota,
     RateLimiter,
 )
-from api.shared_rate_limits import PAUSE, RedisRateLimiter
+from api.shared_rate_limits import PATIENCE, PAUSE, RedisRateLimiter
 from domain.errors import RateLimitExceeded
 
 NOW = 1_000.0
@@ -186,8 +187,11 @@ def fallbacks() -> Fallbacks:
 
 
 @pytest.fixture
-async def pair(redis: Redis, fallbacks: Fallbacks) -> AsyncIterator[tuple[RedisRateLimiter, RedisRateLimiter]]:
-    """Two limiters, as two processes have them."""
+async def pair(
+    redis: Redis, fallbacks: Fallbacks, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[RedisRateLimiter, RedisRateLimiter]]:
+    """Two limiters, as two processes have them; on a busy machine Redis may take its time."""
+    monkeypatch.setattr(shared_rate_limits, "PATIENCE", 10.0)
     limiters = RedisRateLimiter(redis.url, fallbacks), RedisRateLimiter(redis.url, fallbacks)
     yield limiters
     for limiter in limiters:
@@ -254,9 +258,12 @@ class TestInRedis:
         assert await hits(other, 1, 3, None, NOW + PAUSE) == Quota(3, 1)
         assert fallbacks.count == 3
 
-    async def test_a_frozen_redis_is_waited_for_once(self, pair: Pair, redis: Redis, fallbacks: Fallbacks) -> None:
+    async def test_a_frozen_redis_is_waited_for_once(
+        self, pair: Pair, redis: Redis, fallbacks: Fallbacks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         one, _ = pair
         await hits(one, 1, 3, None, NOW)
+        monkeypatch.setattr(shared_rate_limits, "PATIENCE", PATIENCE)
         redis.send(signal.SIGSTOP)
         async with asyncio.timeout(2):
             assert await hits(one, 3, 3, None, NOW) == Quota(3, 0)
