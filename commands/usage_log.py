@@ -198,7 +198,7 @@ class UsageLog:
         return None if stale is None else index not in stale
 
     def give_up_waiting(self) -> None:
-        """Let nobody wait any longer for what is gathered or under way: the database is away. The rows are kept."""
+        """Let nobody wait any longer for what is gathered or under way: the database is away. Rows are settled then."""
         for round_ in (self._gathering, self._under_way):
             if round_ is not None:
                 self._give_up(round_)
