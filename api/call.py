@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,7 +21,7 @@ from commands.batch import Idempotency, Render, Replay, Submission
 from commands.orders import Order
 from domain import facts
 from domain.api_key import DEFAULT_PER_HOUR, DEFAULT_PER_MINUTE
-from domain.errors import IdempotencyKeyReused, Invalid, RateLimitExceeded, Unauthorized
+from domain.errors import AnswerErased, IdempotencyKeyReused, Invalid, RateLimitExceeded, Unauthorized
 from domain.facts import Cause
 from infra.network import Origin
 from infra.tokens import Claims
@@ -71,15 +72,18 @@ class Call:
         return as_uuid(self.request.match_info[name])
 
     def cause(self, command: type[Order], subject_id: UUID | None = None) -> Cause:
-        """Say who ordered this; the address is sealed under the data subject's key."""
+        """Say who ordered this; the address is sealed under the data subject's key, and left out without one."""
         origin = self.origin
+        has_key = subject_id is not None and self.services.vault.knows(subject_id)
         return Cause(
             actor=self.credential.actor,
             command=command.__name__,
             command_id=self.command_id,
             request_id=self.request_id,
             origin=facts.Origin(country=origin.country, network=origin.network_hash),
-            sealed_address=self.services.usage_details.seal_address(subject_id, self.address) if subject_id else None,
+            sealed_address=self.services.usage_details.seal_address(subject_id, self.address)  # type: ignore[arg-type]
+            if has_key
+            else None,
         )
 
     async def count(self, bucket: str, per_minute: int | None, per_hour: int | None) -> None:
@@ -97,14 +101,26 @@ class Call:
         """Count this request against the activation that its token rests on."""
         await self.count(token_bucket(claims), DEFAULT_PER_MINUTE, DEFAULT_PER_HOUR)
 
-    async def execute(self, order: Order, render: Render, status: int = 200, *, needs_views: bool = False) -> Answer:
+    async def execute(
+        self,
+        order: Order,
+        render: Render,
+        status: int = 200,
+        *,
+        needs_views: bool = False,
+        shows: Sequence[UUID] = (),
+    ) -> Answer:
         """Have an order carried out; answer with what `render` makes of it, or as before to its idempotency key.
 
-        Raises the domain's refusals, Unauthorized where the API key was revoked meanwhile, and IdempotencyKeyReused.
+        `shows` are the data subjects whose personal data is in the answer: a kept one goes with them.
+
+        Raises the domain's refusals, Unauthorized where the API key was revoked meanwhile, IdempotencyKeyReused and
+        AnswerErased; OrderOutdated where the handler must begin anew.
         """
         keep, reopen = self._idempotency(status)
         api_key = self.credential.api_key
-        submission = Submission(order, render, needs_views, keep, api_key.key_id if api_key else None)
+        shown = tuple(filter(self.services.vault.knows, shows))
+        submission = Submission(order, render, needs_views, keep, api_key.key_id if api_key else None, shown)
         try:
             outcome = await self.services.writer.execute(submission)
         except Unauthorized:
@@ -113,6 +129,8 @@ class Call:
         if not isinstance(outcome, Replay):
             return Answer(status, outcome)
         assert keep is not None
+        if outcome.was_erased:
+            raise AnswerErased
         if outcome.body_hash != keep.body_hash:
             raise IdempotencyKeyReused
         first_status, _, body = reopen(outcome.answer_sealed).partition(b"\n")

@@ -9,6 +9,7 @@ from typing import Any
 from api.credentials import InvalidClientOrAdminToken
 from api.endpoint import Auth, Dialect, Endpoint
 from domain.errors import (
+    AnswerErased,
     DeviceLimitExceeded,
     EndpointNotAllowed,
     IdempotencyInProgress,
@@ -120,6 +121,7 @@ def _implied(endpoint: Endpoint) -> Iterable[type[Refusal]]:
     if endpoint.takes_idempotency_key:
         yield IdempotencyKeyReused
         yield IdempotencyInProgress
+        yield AnswerErased
     if endpoint.auth not in _WITHOUT_LIMITS:
         yield RateLimitExceeded
 

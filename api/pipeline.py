@@ -20,12 +20,16 @@ from api.rate_limits import UNLIMITED
 from api.reply import Reply
 from api.responses import REQUEST_ID, Answer, respond
 from api.services import Services
+from commands.recorder import OrderOutdated
 from domain.errors import Invalid, PayloadTooLarge, Refusal, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 30.0
 """How long a body may take to arrive."""
+
+MAX_BEGINNINGS = 5
+"""How often a request begins anew because of whom it is about was erased under it."""
 
 Handler = Callable[[web.Request], Awaitable[Reply]]
 
@@ -88,7 +92,17 @@ async def _answer(call: Call) -> Answer:
         _take_body(call, endpoint.body, await _read(request, endpoint.max_body))
     if endpoint.takes_idempotency_key:
         call.idempotency_key()  # A wrong one is refused before the handler has done anything.
-    return await endpoint.handler(call)
+    return await _carried_out(call)
+
+
+async def _carried_out(call: Call) -> Answer:
+    """Have the handler answer, and begin anew where somebody was erased while it was at it."""
+    for _ in range(MAX_BEGINNINGS):
+        try:
+            return await call.endpoint.handler(call)
+        except OrderOutdated as outdated:
+            call.services.forget_subjects(outdated.erased)
+    raise ServiceUnavailable
 
 
 def _take_body(call: Call, kind: type[msgspec.Struct], raw: bytes) -> None:

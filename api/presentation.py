@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from uuid import UUID
 
@@ -10,31 +11,32 @@ import msgspec
 from api.schemas.admin import DeviceAnswer, EventAnswer, EventCause, LicenseAnswer
 from api.schemas.anomalies import AdminAnomalyAnswer
 from domain.facts import Recorded
-from infra.vault import UnknownSubject, Vault
+from infra.vault import SealBroken, UnknownSubject, Vault
 from projections.anomalies import AnomalyRow
 from projections.devices import DeviceRow
 from projections.licenses import LicenseRow
+
+log = logging.getLogger(__name__)
 
 _NOT_SHOWN = frozenset({"sealed", "key_digest", "key_sealed", "name_tag"})
 
 
 def opened(vault: Vault, subject_id: UUID | None, sealed: bytes | None) -> Any:
-    """Open a sealed value; None where there is none, or where its subject was erased."""
+    """Open a sealed value; None where there is none, or where its subject was erased, or where it is damaged."""
     if sealed is None or subject_id is None:
         return None
     try:
         return vault.open(subject_id, bytes(sealed))
-    except UnknownSubject:
+    except (UnknownSubject, SealBroken):
         return None
 
 
 def license_fields(vault: Vault, row: LicenseRow) -> dict[str, Any]:
     """Return the fields of a licence's answer."""
-    if row.wrapped_key is not None:
-        vault.remember(row.subject_id, bytes(row.wrapped_key))
+    vault.take(row.subject_id, row.wrapped_key)
     return {
         "license_id": row.license_id,
-        "license_key": vault.open_secret(bytes(row.key_sealed)).decode(),
+        "license_key": _license_key(vault, row),
         "customer_id": opened(vault, row.subject_id, row.customer_id_sealed),
         "email": opened(vault, row.subject_id, row.email_sealed),
         "product": row.product,
@@ -49,6 +51,15 @@ def license_fields(vault: Vault, row: LicenseRow) -> dict[str, Any]:
         "expires_at": row.expires_at,
         "metadata": opened(vault, row.subject_id, row.metadata_sealed) or {},
     }
+
+
+def _license_key(vault: Vault, row: LicenseRow) -> str:
+    """Open the licence key; empty where it is damaged: one row must not hold up a whole list."""
+    try:
+        return vault.open_secret(bytes(row.key_sealed)).decode()
+    except (SealBroken, UnicodeDecodeError) as error:
+        log.warning("the key of licence %s can't be shown: %s", row.license_id, error)
+        return ""
 
 
 def license_answer(vault: Vault, row: LicenseRow) -> LicenseAnswer:
@@ -87,8 +98,8 @@ def anomaly_fields(row: AnomalyRow) -> dict[str, Any]:
 
 def admin_anomaly_answer(vault: Vault, row: AnomalyRow) -> AdminAnomalyAnswer:
     """Show an anomaly to administrators."""
-    if row.subject_id is not None and row.wrapped_key is not None:
-        vault.remember(row.subject_id, bytes(row.wrapped_key))
+    if row.subject_id is not None:
+        vault.take(row.subject_id, row.wrapped_key)
     return AdminAnomalyAnswer(
         **anomaly_fields(row),
         recorded_at=row.recorded_at,

@@ -16,6 +16,7 @@ from api.reply import Reply, route
 from api.routes import (
     activate,
     admin_anomalies,
+    admin_customers,
     admin_devices,
     admin_licenses,
     admin_reports,
@@ -76,10 +77,11 @@ SERVICES: tuple[Service, ...] = (
     Service(
         "admin",
         "Admin service",
-        "Licences, devices, reports and anomalies, for administrators.",
+        "Licences, devices, customers, reports and anomalies, for administrators.",
         (
             *admin_licenses.ENDPOINTS,
             *admin_devices.ENDPOINTS,
+            *admin_customers.ENDPOINTS,
             *admin_reports.ENDPOINTS,
             *admin_anomalies.ENDPOINTS,
             tokens.JWKS,

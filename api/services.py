@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg_pool import PoolTimeout, TooManyRequests
@@ -20,6 +21,7 @@ from commands.usage_log import UsageLog
 from commands.writer import GroupCommitWriter
 from domain.facts import Recorded
 from infra.clock import Clock
+from infra.erasure_register import ErasureRegister
 from infra.first_start import Credentials
 from infra.keyring import Keyring
 from infra.network import ClientAddress, Networks
@@ -70,11 +72,20 @@ class Services:
     client_address: ClientAddress
     metrics: Metrics
     fan_out: FanOutWatch
+    register: ErasureRegister
     decode_event: Callable[[dict[str, Any]], Recorded]
     misses: MissLimiter = field(default_factory=MissLimiter)
     licenses_api_misses: MissLimiter = field(default_factory=MissLimiter)
     _renewing: asyncio.Task[None] | None = None
     analyses: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANALYSES_AT_ONCE))
+
+    def forget_subjects(self, subject_ids: Collection[UUID]) -> None:
+        """Drop the keys of data subjects that were erased, and all that was made with them, from memory."""
+        if not subject_ids:
+            return
+        self.senders.forget(subject_ids)
+        self.usage_details.forget(subject_ids)
+        self.standings.drop_subjects(subject_ids)
 
     def suspect_connections(self, error: BaseException) -> None:
         """Where a connection was lost, put new ones in place of the pool's: after a restart all of them are.

@@ -83,8 +83,7 @@ async def license_of_key(call: Call, key_digest: bytes) -> KeyedLicense | None:
     if found is None:
         return None
     keyed, wrapped_key = found
-    if wrapped_key is not None:
-        services.vault.remember(keyed.subject_id, bytes(wrapped_key))
+    services.vault.take(keyed.subject_id, wrapped_key)
     return keyed
 
 
@@ -96,8 +95,8 @@ async def read_afresh(call: Call, license_id: UUID, hardware_id: str) -> Standin
 
 
 def _remember_subject(vault: Vault, found: Standing | None) -> None:
-    if found is not None and found.wrapped_key is not None:
-        vault.remember(found.subject_id, bytes(found.wrapped_key))
+    if found is not None:
+        vault.take(found.subject_id, found.wrapped_key)
 
 
 async def noted(call: Call, key: Key, standing: Standing | None, line: bytes) -> bool:

@@ -53,7 +53,7 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
     places = Places(settings.geo_database) if settings.geo_database else None
     pool = database.pool()
     clock = Clock()
-    watch = LogWatch(lambda: clock.monotonic())  # noqa: PLW0108 - it is replaced
+    watch = LogWatch(lambda: clock.monotonic(), lambda erased: services.forget_subjects(erased))  # noqa: PLW0108 - both are replaced
     license_keys = LicenseKeys()
     metrics = Metrics()
     limiter = _limiter(settings, metrics)
@@ -88,6 +88,7 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
         client_address=ClientAddress(settings.trusted_proxies),
         metrics=metrics,
         fan_out=FanOutWatch(pool),
+        register=core.register,
         decode_event=decoder(),
     )
     _register_gauges(services)
@@ -98,7 +99,7 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
     pulse.when_lost(services.renew_connections)
     await pool.open()
     try:
-        await _measure(clock, pool, pulse)
+        await _look_first(clock, pool, pulse, watch)
         writer.start()
         usage.start()
         yield services
@@ -114,8 +115,11 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
             places.close()
 
 
-async def _measure(clock: Clock, pool: RequestPool, pulse: Pulse) -> None:
-    """Set the clock by the database's. Raises ClockFault, and psycopg's errors where it can't be asked in time."""
+async def _look_first(clock: Clock, pool: RequestPool, pulse: Pulse, watch: LogWatch) -> None:
+    """Set the clock by the database's, and look where the log ends: of whoever is erased from now on, this process hears.
+
+    Raises ClockFault, and psycopg's errors where the database can't be asked in time.
+    """
     try:
         async with asyncio.timeout(START_SECONDS):
             while True:
@@ -123,6 +127,8 @@ async def _measure(clock: Clock, pool: RequestPool, pulse: Pulse) -> None:
                 with suppress(DatabaseAway):
                     async with pool.connection(START_SECONDS) as connection:
                         await clock.adjust(connection)
+                        seen = await (await connection.execute(watch.query())).fetchall()
+                        watch.learn([tuple(row.values()) for row in seen])
                     return
     except TimeoutError:
         raise DatabaseAway("the database does not answer") from None

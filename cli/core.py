@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
+from cli import erasures
 from commands.application import LicensingApplication
 from commands.batch import Replay, Submission
 from commands.orders import Order
+from commands.recorder import OrderOutdated
 from commands.writer import GroupCommitWriter
+from domain.errors import ServiceUnavailable
 from domain.facts import Cause
+from infra import erasure_register
 from infra.clock import Clock
+from infra.erasure_register import ErasureRegister
 from infra.keyring import Keyring
 from infra.postgres import Database
 from infra.settings import Secret, Settings
 from infra.subjects import SealedEmails, Subjects
 from infra.vault import Vault
 from projections.inline_views import InlineViews
+
+
+T = TypeVar("T")
+
+MAX_BEGINNINGS = 5
 
 
 class ForeignDatabase(Exception):
@@ -38,6 +48,7 @@ class Core:
     vault: Vault
     emails: SealedEmails
     application: LicensingApplication
+    register: ErasureRegister
 
 
 def open_keyring(settings: Settings) -> Keyring:
@@ -46,13 +57,22 @@ def open_keyring(settings: Settings) -> Keyring:
 
 
 def compose_core(settings: Settings, database: Database) -> Core:
-    """Put together what does not need an event loop. Raises ForeignDatabase."""
+    """Put together what does not need an event loop; whoever was erased is erased then, also after a restore.
+
+    Raises ForeignDatabase, and OSError where the register of erasures can't be read.
+    """
     keyring = open_keyring(settings)
     _check_identity(database, keyring)
     vault = Vault(keyring.derive("vault"), keyring.derive("lookup"))
     emails = SealedEmails(vault, database.connect)
     application = LicensingApplication(database.conninfo("lizenzserver-log"), InlineViews(emails))
-    return Core(database, keyring, vault, emails, application)
+    register = ErasureRegister(settings.erasure_register or settings.data_dir / erasure_register.FILE)
+    try:
+        erasures.reconcile(database, application, register)
+    except BaseException:
+        application.close()
+        raise
+    return Core(database, keyring, vault, emails, application, register)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +99,20 @@ class Workbench:
         """Say who ordered this."""
         return Cause(actor=f"job:{self.job}", command=command.__name__, command_id=uuid4(), request_id=self.run_id)
 
+    async def until_current(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do work that ends in an order; begin anew where somebody was erased meanwhile whom it is about.
+
+        Raises ServiceUnavailable where that goes on for long.
+        """
+        for _ in range(MAX_BEGINNINGS):
+            try:
+                return await work()
+            except OrderOutdated as outdated:
+                self.vault.destroy(outdated.erased)
+        raise ServiceUnavailable
+
     async def execute(self, order: Order) -> None:
-        """Have an order carried out. Raises the domain's refusals."""
+        """Have an order carried out. Raises the domain's refusals, and OrderOutdated: see `until_current`."""
         done: bytes | Replay = await self.writer.execute(Submission(order, _no_answer))
         del done
 

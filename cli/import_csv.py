@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -88,7 +89,7 @@ async def import_rows(bench: Workbench, rows: Sequence[NumberedRow]) -> Imported
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             try:
-                await _import_chunk(bench, chunk, done)
+                await bench.until_current(partial(_import_chunk, bench, chunk, done))
             except Exception as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 count = len(done.licenses)

@@ -32,6 +32,10 @@ async def create(
     wanted = _wanted(given, metadata, key, key_format)
     if wanted.license_key and await licenses.by_key(bench.connection, license_key_digest(wanted.license_key)):
         raise Failure("there is a licence with this key already")
+    return await bench.until_current(lambda: _issue(bench, wanted))
+
+
+async def _issue(bench: Workbench, wanted: Wanted) -> dict[str, Any]:
     now = bench.clock.now()
     ((license, shown),) = await prepare(bench.vault, bench.subjects, bench.connection, [wanted], now)
     await bench.execute(IssueLicenses(cause=bench.cause(IssueLicenses), now=now, licenses=(license,)))

@@ -12,6 +12,7 @@ import typer
 from cli import (
     admins,
     backtest_command,
+    customers,
     dead_command,
     demo_command,
     keys,
@@ -38,6 +39,7 @@ _GROUPS = (
     migrate_command,
     keys,
     licenses,
+    customers,
     admins,
     dead_command,
     rebuild_command,

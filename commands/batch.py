@@ -47,10 +47,18 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The first answer to this idempotency key, still sealed, and the hash of the body it answered."""
+    """The first answer to this idempotency key, still sealed, and the hash of the body it answered.
+
+    Both are empty where whom it showed was erased.
+    """
 
     body_hash: bytes
     answer_sealed: bytes
+
+    @property
+    def was_erased(self) -> bool:
+        """Tell whether the answer went with the data of whom it showed."""
+        return not self.answer_sealed
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +66,7 @@ class Submission:
     """An order with how to render and keep its answer.
 
     `needs_views` says that rendering reads the views, so that it must wait until they are written. `api_key_id` is by
-    which key it was ordered, if it must still be good.
+    which key it was ordered, if it must still be good. `shows` are the data subjects whom the answer tells of.
     """
 
     order: Order
@@ -66,6 +74,7 @@ class Submission:
     needs_views: bool = False
     idempotency: Idempotency | None = None
     api_key_id: UUID | None = None
+    shows: tuple[UUID, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -156,7 +165,11 @@ class Batch:
             if submission.idempotency and isinstance(answer, bytes):
                 keep = submission.idempotency
                 sealed = keep.seal(answer)
-                kept.append(IdempotentAnswer(keep.scope_hash, keep.body_hash, sealed, submission.order.now))
+                kept.append(
+                    IdempotentAnswer(
+                        keep.scope_hash, keep.body_hash, sealed, submission.order.now, sorted(set(submission.shows))
+                    )
+                )
         return kept
 
     def answers(self) -> list[Any]:

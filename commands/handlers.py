@@ -11,6 +11,7 @@ from commands.orders import (
     CreateApiKey,
     DeactivateDevice,
     DeactivateLicense,
+    EraseCustomer,
     IssueLicenses,
     Order,
     ResolveAnomaly,
@@ -18,14 +19,15 @@ from commands.orders import (
     TransferSeat,
     UpdateLicense,
 )
-from domain import anomaly, api_key, issuing, license, seats
+from domain import anomaly, api_key, data_subject, issuing, license, seats
 from domain.anomaly import Anomaly
 from domain.api_key import ApiKey
+from domain.data_subject import DataSubject
 from domain.errors import LicenseNotFound, NotFound
-from domain.facts import AnomalyDetected, ApiKeyCreated, Fact, Recorded
+from domain.facts import AnomalyDetected, ApiKeyCreated, CustomerErased, Fact, Recorded
 from domain.license import License
 
-Aggregate = License | ApiKey | Anomaly
+Aggregate = License | ApiKey | Anomaly | DataSubject
 States = Mapping[UUID, Aggregate | None]
 Decided = list[tuple[UUID, UUID | None, tuple[Fact, ...]]]
 """For each aggregate: its id, the data subject of its events, the facts to record."""
@@ -37,6 +39,8 @@ def evolve(state: Aggregate | None, event: Recorded) -> Aggregate:
         return api_key.evolve(state, event)
     if isinstance(state, Anomaly) or (state is None and isinstance(event.fact, AnomalyDetected)):
         return anomaly.evolve(state, event)
+    if isinstance(state, DataSubject) or (state is None and isinstance(event.fact, CustomerErased)):
+        return data_subject.evolve(state, event)
     return license.evolve(state, event)
 
 
@@ -110,6 +114,16 @@ def _resolve_anomaly(order: ResolveAnomaly, states: States) -> Decided:
     return [(state.id, state.subject_id, anomaly.resolve(state, order.resolution, order.sealed))]
 
 
+def _erase(order: EraseCustomer, states: States) -> Decided:
+    decided: Decided = []
+    for one in order.subjects:
+        state = states.get(one.subject_id)
+        assert state is None or isinstance(state, DataSubject)
+        facts = data_subject.erase(state, one.license_ids, order.sealed)
+        decided.append((one.subject_id, order.kept_under, facts))
+    return decided
+
+
 def _of_license(order: Any) -> tuple[UUID, ...]:
     return (order.license_id,)
 
@@ -120,6 +134,10 @@ def _of_api_key(order: Any) -> tuple[UUID, ...]:
 
 def _of_anomaly(order: Any) -> tuple[UUID, ...]:
     return (order.anomaly_id,)
+
+
+def _of_subjects(order: EraseCustomer) -> tuple[UUID, ...]:
+    return tuple(one.subject_id for one in order.subjects)
 
 
 def _of_new_licenses(order: IssueLicenses) -> tuple[UUID, ...]:
@@ -136,5 +154,6 @@ HANDLERS: dict[type[Order], tuple[Callable[[Any], tuple[UUID, ...]], Callable[[A
     CreateApiKey: (_of_api_key, _create_api_key),
     RevokeApiKey: (_of_api_key, _revoke_api_key),
     ResolveAnomaly: (_of_anomaly, _resolve_anomaly),
+    EraseCustomer: (_of_subjects, _erase),
 }
 """Order type to (ids of the aggregates it concerns, decision)."""

@@ -106,6 +106,26 @@ class RevokeApiKey(Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectToErase:
+    """A data subject of an EraseCustomer order, with all of its licences."""
+
+    subject_id: UUID
+    license_ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseCustomer(Order):
+    """Destroy the keys of data subjects, all or none; a repeat changes nothing.
+
+    `kept_under` is the data subject whose key seals the reason and the address it was ordered from.
+    """
+
+    subjects: tuple[SubjectToErase, ...]
+    kept_under: UUID
+    sealed: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveAnomaly(Order):
     """Acknowledge or dismiss an anomaly; a repeat changes nothing. Sealed: reason."""
 

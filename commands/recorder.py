@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg import Connection
+from psycopg.errors import CheckViolation
 from psycopg.pq import TransactionStatus
 
 from commands.one_trip import Answer, Statement, Trip
@@ -44,12 +45,13 @@ class InlineViews(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IdempotentAnswer:
-    """A sealed first answer, as stored for 24 hours."""
+    """A sealed first answer, as stored for 24 hours. `subject_ids` are the data subjects whom it shows."""
 
     scope_hash: bytes
     body_hash: bytes
     answer_sealed: bytes
     created_at: datetime
+    subject_ids: Sequence[UUID] = ()
 
 
 Finish = Callable[[Connection[Any]], Sequence[IdempotentAnswer]]
@@ -65,11 +67,15 @@ _INSERT = f"""
 # The target list is evaluated from left to right.
 _TAKE_LOCK = f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_SECONDS}s', true), pg_advisory_xact_lock({EVENTS_LOCK})"
 
+# Arrays of arrays must all be of one length: whom an answer shows travels as one text, as '{id,id}'.
 _KEEP_ANSWERS = """
-    INSERT INTO idempotency (scope_hash, body_hash, answer_sealed, created_at)
-    SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[], %b::timestamptz[])
+    INSERT INTO idempotency (scope_hash, body_hash, answer_sealed, created_at, subject_ids)
+    SELECT scope_hash, body_hash, answer_sealed, created_at, subject_ids::uuid[]
+    FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[], %b::timestamptz[], %b::text[])
+        AS new (scope_hash, body_hash, answer_sealed, created_at, subject_ids)
     ON CONFLICT (scope_hash) DO UPDATE
-        SET body_hash = excluded.body_hash, answer_sealed = excluded.answer_sealed, created_at = excluded.created_at
+        SET body_hash = excluded.body_hash, answer_sealed = excluded.answer_sealed, created_at = excluded.created_at,
+            subject_ids = excluded.subject_ids
         WHERE idempotency.created_at <= excluded.created_at - interval '24 hours'
     RETURNING true
 """
@@ -84,6 +90,11 @@ _OF_AGGREGATE = f"""
     FROM {EVENTS_TABLE} WHERE originator_id = %b ORDER BY originator_version
 """  # noqa: S608
 
+_REQUIRE_KEYS = "SELECT require_keys(%b::uuid[])"
+
+_KEYS_CONSTRAINT = "data_subjects_key"
+"""Under this name the database refuses what rests on a data subject that was erased meanwhile."""
+
 _STALE_HOLDERS = """
     SELECT pg_terminate_backend(l.pid)
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -96,6 +107,24 @@ _STALE_HOLDERS = """
 
 class AnswerTaken(Exception):
     """Another request stored its answer under the same idempotency key first."""
+
+
+class OrderOutdated(Exception):
+    """What an order was made from holds no longer: somebody was erased, or has more licences. It must be made anew.
+
+    `erased` are the data subjects whose keys are gone.
+    """
+
+    def __init__(self, erased: frozenset[UUID]) -> None:
+        super().__init__("what the order was made from holds no longer")
+        self.erased = erased
+
+
+def outdated(error: CheckViolation) -> OrderOutdated | None:
+    """Return what the database's refusal means, where it is about a data subject."""
+    if error.diag.constraint_name != _KEYS_CONSTRAINT:
+        return None
+    return OrderOutdated(frozenset(map(UUID, filter(None, (error.diag.message_detail or "").split(",")))))
 
 
 def terminate_stale_holders(connection: Connection[Any], key: int, seconds: float = LOCK_TIMEOUT_SECONDS) -> int:
@@ -142,7 +171,8 @@ class LicensingRecorder(PostgresApplicationRecorder):
 
         Raises psycopg's errors as they are: UniqueViolation with constraint `licensing_events_pkey` is a version
         conflict; LockNotAvailable means that a stuck session holds the lock; OperationalError leaves the outcome
-        open. Raises AnswerTaken where an idempotency key has an answer already.
+        open. Raises AnswerTaken where an idempotency key has an answer already, and OrderOutdated where something is
+        sealed under a key that was destroyed, or an answer shows whom it belonged to.
         """
         assert connection is not None
         # The connection is in autocommit mode: BEGIN and COMMIT are said here.
@@ -156,11 +186,17 @@ class LicensingRecorder(PostgresApplicationRecorder):
                     trip.send()
                     positions = _positions(inserted)
                 self._views.apply(trip, list(zip(positions, recorded, strict=True)))
+                if sealed_for := _sealed_for(recorded):
+                    # Last, so that it sees what this transaction itself has erased.
+                    trip.execute(_REQUIRE_KEYS, (sealed_for,))
                 if finish is not None:
                     trip.send()
                     _keep(trip, finish(connection))
                 trip.execute("COMMIT")
             return _positions(inserted)
+        except CheckViolation as error:
+            self._roll_back(connection)
+            raise outdated(error) or error from error
         except BaseException:
             self._roll_back(connection)
             raise
@@ -208,6 +244,17 @@ class LicensingRecorder(PostgresApplicationRecorder):
                 trip.execute("ROLLBACK")
 
 
+def _sealed_for(recorded: Sequence[Recorded]) -> list[UUID]:
+    """Return the data subjects under whose keys something in these events is sealed."""
+    return list(
+        {
+            event.subject_id
+            for event in recorded
+            if event.subject_id is not None and (event.fact.sealed or event.cause.sealed_address is not None)
+        }
+    )
+
+
 def _begin(trip: Trip) -> None:
     trip.execute("BEGIN")
     trip.execute(_TAKE_LOCK)
@@ -237,7 +284,10 @@ def _keep(trip: Trip, answers: Sequence[IdempotentAnswer]) -> None:
         [answer.body_hash for answer in answers],
         [answer.answer_sealed for answer in answers],
         [answer.created_at for answer in answers],
+        [f"{{{','.join(map(str, answer.subject_ids))}}}" if answer.subject_ids else None for answer in answers],
     )
+    if shown := list({subject_id for answer in answers for subject_id in answer.subject_ids}):
+        trip.execute(_REQUIRE_KEYS, (shown,))
     kept = trip.execute(_KEEP_ANSWERS, columns)
     trip.send()
     if len(kept.rows()) < len(answers):

@@ -26,8 +26,8 @@ _COPY = f"COPY usage ({', '.join(COLUMNS)}) FROM STDIN"
 
 _LOCK = f"SELECT pg_advisory_xact_lock({USAGE_LOCK})"
 
-Change = tuple[int, UUID]
-"""Position of an event, and its aggregate."""
+Change = tuple[int, UUID, bool]
+"""Position of an event, its aggregate, and whether it erased that."""
 
 Result = TypeVar("Result")
 
@@ -79,7 +79,7 @@ class UsageConnection:
         await self._connection.close()
 
     async def look(self, changes_query: str) -> list[Change]:
-        """Read what changed, and store nothing. `changes_query` selects (position, aggregate id)."""
+        """Read what changed, and store nothing. `changes_query` selects what a Change has."""
         await self._send(changes_query)
         changes = _changes(await self._result())
         await self._drain()
@@ -206,5 +206,5 @@ def _changes(result: PGresult) -> list[Change]:
         position, aggregate_id = result.get_value(row, 0), result.get_value(row, 1)
         assert position is not None
         assert aggregate_id is not None
-        changes.append((int(position), UUID(aggregate_id.decode())))
+        changes.append((int(position), UUID(aggregate_id.decode()), result.get_value(row, 2) == b"t"))
     return changes

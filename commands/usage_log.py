@@ -31,6 +31,8 @@ MAX_ROUND_ROWS = 10_000
 """Rows of one COPY. One that takes as long as others wait for the lock would be ended by them, again and again."""
 
 RECONNECT_SECONDS = 0.25
+LOOK_SECONDS = 5.0
+"""How often the log is looked at where nobody asks: whoever was erased is to be forgotten by all processes."""
 STOP_SECONDS = 5.0
 """How long the last rows may take to be stored when the process ends."""
 
@@ -42,7 +44,7 @@ class ChangeWatch(Protocol):
     """Knows which aggregates have changed; see projections.log_watch."""
 
     def query(self) -> str:
-        """Return the SQL that selects (position, aggregate id) of what was committed since the last time."""
+        """Return the SQL that selects the changes that were committed since the last time."""
 
     def learn(self, changes: Sequence[Change]) -> None:
         """Take note of what the query gave."""
@@ -225,13 +227,14 @@ class UsageLog:
         while not (self._stopping and self.queued() == 0 and self._gathering is None):
             if self._gathering is None and not self._stopping:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), RECONNECT_SECONDS if self._has_to_try() else None)
+                    await asyncio.wait_for(self._wake.wait(), RECONNECT_SECONDS if self._has_to_try() else LOOK_SECONDS)
+            is_due = not self._wake.is_set()
             if self.is_down and self._sessions is not None and self._sessions.is_away and not self._stopping:
                 # Nobody waits for it, and a server that is just starting has better things to do than to refuse.
                 await asyncio.sleep(RECONNECT_SECONDS)
             self._wake.clear()
             round_, self._gathering = self._gathering, None
-            if round_ is not None or self._has_to_try():
+            if round_ is not None or self._has_to_try() or is_due:
                 await self._carry_out_safely(round_)
             if self._stopping and (self.is_down or self.is_stuck):
                 return

@@ -117,6 +117,20 @@ class AnomalyDismissed(Refusal):
     message = "The anomaly was dismissed"
 
 
+class CustomerErased(Refusal):
+    """The licence's customer was erased: nothing personal can be kept for it any more."""
+
+    code = "CUSTOMER_ERASED"
+    message = "The customer's personal data was erased; nothing personal can be kept for this license"
+
+
+class AnswerErased(Refusal):
+    """The first answer to this idempotency key showed somebody who was erased since. Nothing is done again."""
+
+    code = "ANSWER_ERASED"
+    message = "The answer to this Idempotency-Key was erased with its customer's data"
+
+
 class RateLimitExceeded(Refusal):
     """Too many requests. `retry_after` is in whole seconds."""
 

@@ -166,6 +166,20 @@ class SettingsChanged(Fact, frozen=True, kw_only=True, omit_defaults=True):
     changed: tuple[str, ...] = ()
 
 
+class CustomerErased(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A data subject, the event's aggregate, has no key any more. Sealed: reason, under a key of its own.
+
+    `license_ids` are all of its licences. Where the register outside the database is applied again, `ordered_at` and
+    `ordered_by` say when that was ordered first, and by whom.
+    """
+
+    stored_name: ClassVar[str] = "customer.erased"
+
+    license_ids: tuple[UUID, ...] = ()
+    ordered_at: datetime | None = None
+    ordered_by: str | None = None
+
+
 FACTS: tuple[type[Fact], ...] = (
     LicenseIssued,
     LicenseUpdated,
@@ -180,6 +194,7 @@ FACTS: tuple[type[Fact], ...] = (
     AnomalyDetected,
     AnomalyResolved,
     SettingsChanged,
+    CustomerErased,
 )
 """The allow-list: a stored name that is not among these is refused, never imported."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -12,8 +11,6 @@ from uuid import UUID
 from infra.network import CACHED, HASH_BYTES, IPV6_CUSTOMER_BITS, prefix
 from infra.places import Places, rounded
 from infra.vault import SealBroken, UnknownSubject, Vault
-
-log = logging.getLogger(__name__)
 
 _KEYS = "SELECT subject_id, wrapped_key FROM data_subjects WHERE subject_id = ANY(%s) AND wrapped_key IS NOT NULL"
 
@@ -47,7 +44,6 @@ class Senders:
         self._places = places
         self._describe = lru_cache(CACHED)(self._described)
         self._open_details = lru_cache(_REMEMBERED)(self._opened_details)
-        self._damaged: set[UUID] = set()
 
     def remember(self, connection: Any, subject_ids: Iterable[UUID | None]) -> None:
         """Read the keys of data subjects that are not in memory, by a synchronous connection that gives dicts."""
@@ -66,14 +62,19 @@ class Senders:
     def keep(self, rows: Iterable[dict[str, Any]]) -> None:
         """Take keys as they are stored. One that is damaged is logged, once; its subject is as one that was erased."""
         for row in rows:
-            subject_id = row["subject_id"]
-            try:
-                self._vault.remember(subject_id, bytes(row["wrapped_key"]))
-            except SealBroken as error:
-                # One key must not hold up all others' rows.
-                if subject_id not in self._damaged:
-                    self._damaged.add(subject_id)
-                    log.warning("what is sealed for data subject %s stays closed: %s", subject_id, error)
+            self._vault.take(row["subject_id"], row["wrapped_key"])
+
+    def forget(self, subject_ids: Iterable[UUID]) -> None:
+        """Drop the keys of subjects that were erased, for good, and with them all senders that were opened."""
+        self._vault.destroy(subject_ids)
+        self._open_details.cache_clear()
+        self._describe.cache_clear()
+
+    def forget_all(self) -> None:
+        """Drop all keys, and all senders that were opened: another process works now, and hears of erasures."""
+        self._vault.clear()
+        self._open_details.cache_clear()
+        self._describe.cache_clear()
 
     def of_details(self, subject_id: UUID | None, details_sealed: bytes | None) -> Sender:
         """Return who sent a row of the usage log."""

@@ -163,3 +163,12 @@ def writable_folder(text: str) -> Path:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{shown(str(existing))} is not writable")
     return folder
+
+
+def file_to_write(text: str) -> Path:
+    """A file, there or not, in a folder that this process may write."""
+    folder = writable_folder(str(Path(text).expanduser().parent))
+    path = folder / Path(text).name
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{shown(str(path))} is no file")
+    return path

@@ -74,6 +74,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("TLS_CERT", "", "PEM file of the certificate chain; then all ports speak HTTPS"),
     Setting("TLS_KEY", "", "PEM file of the certificate's key, not encrypted"),
     Setting("GEO_DATABASE", "", "MMDB file with countries, perhaps cities; none: the countries that come with it"),
+    Setting("ERASURE_REGISTER", "", "File that lists who was erased, for after a restore; none: in the data folder"),
     Setting("ANOMALY_THRESHOLDS", "", "TOML file of what detection goes by; none: the program's own values"),
     Setting("USAGE_RETENTION_DAYS", "90", "Days for which validations and heartbeats are kept"),
     Setting("USAGE_WAIT_MS", "250", "Milliseconds that a request waits at most for its usage row to be stored"),
@@ -109,6 +110,7 @@ class Settings:
     tls_cert: Path | None
     tls_key: Path | None
     geo_database: Path | None
+    erasure_register: Path | None
     anomaly_thresholds: Path | None
     usage_retention_days: int
     usage_wait_ms: int
@@ -147,6 +149,7 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         tls_cert=read.optional("TLS_CERT", values.readable_file),
         tls_key=read.optional("TLS_KEY", values.readable_file),
         geo_database=read.optional("GEO_DATABASE", values.geo_database),
+        erasure_register=read.optional("ERASURE_REGISTER", values.file_to_write),
         anomaly_thresholds=read.optional("ANOMALY_THRESHOLDS", values.thresholds),
         usage_retention_days=read.value("USAGE_RETENTION_DAYS", values.whole(1, 3650)),
         usage_wait_ms=read.value("USAGE_WAIT_MS", values.whole(0, 60_000)),

@@ -7,13 +7,15 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from infra.vault import Vault
+from infra.vault import SealBroken, UnknownSubject, Vault
 
 _CREATE = """
     INSERT INTO data_subjects (subject_id, lookup_hash, wrapped_key)
     SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::bytea[])
     ON CONFLICT (lookup_hash) DO NOTHING
 """
+
+_MAKE = "INSERT INTO data_subjects (subject_id, wrapped_key) VALUES (%s, %s)"
 
 _KEYS = "SELECT subject_id, wrapped_key FROM data_subjects WHERE subject_id = ANY(%s) AND wrapped_key IS NOT NULL"
 
@@ -45,6 +47,12 @@ class Subjects:
             found.update(await self._find(connection, missing))
         return found
 
+    async def make(self, connection: Any) -> UUID:
+        """Make a subject that nothing leads to, for what is kept beside a customer's data; its key is in memory."""
+        subject_id, wrapped = self._vault.new_subject()
+        await connection.execute(_MAKE, (subject_id, wrapped))
+        return subject_id
+
     async def find(self, connection: Any, lookup_hash: bytes) -> UUID | None:
         """Return the subject with this lookup hash, or None."""
         return (await self._find(connection, [lookup_hash])).get(lookup_hash)
@@ -60,7 +68,7 @@ class Subjects:
         cursor = await connection.execute(_FIND, (list(hashes),))
         found: dict[bytes, UUID] = {}
         for row in await cursor.fetchall():
-            self._vault.remember(row["subject_id"], bytes(row["wrapped_key"]))
+            self._vault.take(row["subject_id"], row["wrapped_key"])
             found[bytes(row["lookup_hash"])] = row["subject_id"]
         return found
 
@@ -81,11 +89,14 @@ class SealedEmails:
         if unknown:
             with self._connect() as connection:
                 for row in connection.execute(_KEYS, (unknown,)).fetchall():
-                    self._vault.remember(row["subject_id"], bytes(row["wrapped_key"]))
+                    self._vault.take(row["subject_id"], row["wrapped_key"])
 
     def email_hash(self, subject_id: UUID | None, email_sealed: bytes) -> bytes | None:
         """Return the e-mail's lookup hash; None for no e-mail, or where its subject was erased."""
         if subject_id is None or not self._vault.knows(subject_id):
             return None
-        email = self._vault.open(subject_id, email_sealed)
+        try:
+            email = self._vault.open(subject_id, email_sealed)
+        except (UnknownSubject, SealBroken):
+            return None
         return None if email is None else self._vault.lookup_hash("email", email)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -23,6 +25,11 @@ from nacl.utils import random
 
 LookupKind = Literal["customer", "email", "network", "address", "key"]
 """What a lookup hash stands for; equal values of different kinds have different hashes."""
+
+log = logging.getLogger(__name__)
+
+MAX_DESTROYED = 1_000_000
+"""Subjects that are remembered as erased, so that no read that was under way brings their keys back."""
 
 _FORMAT = b"\x01"
 _KEY_BYTES = crypto_secretbox_KEYBYTES
@@ -55,6 +62,8 @@ class Vault:
         self._lookup_key = lookup_key
         self._capacity = capacity
         self._keys: OrderedDict[UUID, bytes] = OrderedDict()
+        self._destroyed: OrderedDict[UUID, None] = OrderedDict()
+        self._damaged: set[UUID] = set()
         self._lock = threading.Lock()
 
     def new_subject(self) -> tuple[UUID, bytes]:
@@ -68,6 +77,38 @@ class Vault:
         """Unwrap a stored data key and keep it; SealBroken when it was altered or is another subject's."""
         if not self.knows(subject_id):
             self._keep(subject_id, self._unwrap(wrapped, subject_id))
+
+    def take(self, subject_id: UUID, wrapped: bytes | None) -> bool:
+        """Take a data key as it is stored; tell whether it is in memory now. None: the subject was erased.
+
+        One that is damaged is logged, once; its subject is as one that was erased. It must not hold up all others.
+        """
+        if wrapped is None:
+            self.destroy((subject_id,))
+            return False
+        try:
+            self.remember(subject_id, bytes(wrapped))
+        except SealBroken as error:
+            with self._lock:
+                is_new = subject_id not in self._damaged
+                self._damaged.add(subject_id)
+            if is_new:
+                log.warning("what is sealed for data subject %s stays closed: %s", subject_id, error)
+        return self.knows(subject_id)
+
+    def destroy(self, subject_ids: Iterable[UUID]) -> None:
+        """Drop the data keys of subjects that were erased, for good: what is remembered later is not kept."""
+        with self._lock:
+            for subject_id in subject_ids:
+                self._keys.pop(subject_id, None)
+                self._destroyed[subject_id] = None
+            while len(self._destroyed) > MAX_DESTROYED:
+                self._destroyed.popitem(last=False)
+
+    def clear(self) -> None:
+        """Drop all data keys from memory."""
+        with self._lock:
+            self._keys.clear()
 
     def knows(self, subject_id: UUID) -> bool:
         """Tell whether the data key is in memory. Who asks is about to use it: others go first then."""
@@ -141,6 +182,8 @@ class Vault:
 
     def _keep(self, subject_id: UUID, key: bytes) -> None:
         with self._lock:
+            if subject_id in self._destroyed:
+                return
             self._keys[subject_id] = key
             if len(self._keys) > self._capacity:
                 self._keys.popitem(last=False)

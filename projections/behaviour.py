@@ -34,6 +34,7 @@ _KEEP_LICENSES = """
     INSERT INTO license_behaviour (license_id, state) SELECT * FROM unnest(%b::uuid[], %b::bytea[])
     ON CONFLICT (license_id) DO UPDATE SET state = excluded.state
 """
+_DROP_LICENSES = "DELETE FROM license_behaviour WHERE license_id = ANY(%s)"
 _ADDRESSES = "SELECT address_hash, state FROM address_behaviour"
 _KEEP_ADDRESSES = """
     INSERT INTO address_behaviour (address_hash, last_seen_at, state)
@@ -105,6 +106,17 @@ def keep_licenses(connection: Connection[Any], states: Iterable[tuple[str, bytes
     rows = sorted(states)
     if rows:
         connection.execute(_KEEP_LICENSES, ([UUID(license_id) for license_id, _ in rows], [state for _, state in rows]))
+
+
+def drop_licenses(connection: Connection[Any], ids: Collection[str]) -> None:
+    """Forget licences, whose customer was erased."""
+    if ids:
+        connection.execute(_DROP_LICENSES, ([UUID(license_id) for license_id in sorted(ids)],))
+
+
+async def drop_licenses_async(connection: Any, ids: Collection[UUID]) -> None:
+    """Do the same by an asynchronous connection."""
+    await connection.execute(_DROP_LICENSES, (list(ids),))
 
 
 def addresses(connection: Connection[Any]) -> list[tuple[str, bytes]]:

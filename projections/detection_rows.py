@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.anomalies.engine import Engine
 from domain.anomalies.findings import Finding
 from domain.anomalies.observation import Observation
-from domain.facts import AnomalyDetected, AnomalyResolved, Recorded, SettingsChanged
+from domain.facts import AnomalyDetected, AnomalyResolved, CustomerErased, Recorded, SettingsChanged
 from projections import observations, thresholds
 from projections.merging import Queue
 
@@ -18,7 +18,7 @@ class Row(NamedTuple):
     """A row of a log: what it shows, or which word of a person it is, or why it can't be read; and who sent it."""
 
     seen: Observation | None = None
-    word: AnomalyResolved | SettingsChanged | None = None
+    word: AnomalyResolved | SettingsChanged | CustomerErased | None = None
     error: str | None = None
     subject_id: UUID | None = None
     address: str | None = None
@@ -61,7 +61,7 @@ def add_event(queue: Queue[Row], position: int, event: Recorded | Exception, sen
     if isinstance(event, Exception):
         queue.add(position, time_of(event), Row(error=one_line(event)))
     else:
-        word = event.fact if isinstance(event.fact, AnomalyResolved | SettingsChanged) else None
+        word = event.fact if isinstance(event.fact, AnomalyResolved | SettingsChanged | CustomerErased) else None
         seen = observations.of_event(event, senders.of_event)
         queue.add(position, time_of(event), Row(seen, word, subject_id=event.subject_id))
 
@@ -89,6 +89,9 @@ def show(engine: Engine, row: Row, at: float) -> list[Finding]:
         return engine.observe(row.seen)
     if isinstance(row.word, SettingsChanged) and row.word.section == thresholds.SECTION:
         engine.use(thresholds.of_change(row.word))
+    elif isinstance(row.word, CustomerErased):
+        for erased in row.word.license_ids:
+            engine.forget_license(str(erased))
     elif isinstance(row.word, AnomalyResolved) and row.word.resolution == "dismissed":
         word = row.word
         license_id = None if word.license_id is None else str(word.license_id)

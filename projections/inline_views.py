@@ -21,6 +21,7 @@ from domain.facts import (
     AnomalyResolved,
     ApiKeyCreated,
     ApiKeyRevoked,
+    CustomerErased,
     DeviceActivated,
     DeviceDeactivated,
     DeviceRenamed,
@@ -139,6 +140,18 @@ _RESOLVE = """
 """
 
 
+# Whoever is erased is erased in a rebuild too, where the last two find nothing left to do.
+_ERASE = (
+    "SELECT require_all_licenses(%s::uuid, %s::uuid[])",
+    "UPDATE licenses SET email_hash = NULL WHERE subject_id = %s AND email_hash IS NOT NULL",
+    "UPDATE data_subjects SET lookup_hash = NULL, wrapped_key = NULL WHERE subject_id = %s AND wrapped_key IS NOT NULL",
+    """
+    UPDATE idempotency SET body_hash = '', answer_sealed = ''
+    WHERE subject_ids @> ARRAY[%s::uuid] AND answer_sealed <> ''
+    """,
+)
+
+
 class InlineViews:
     """Licence, device, credential and anomaly views. Holds no state of its own."""
 
@@ -187,8 +200,9 @@ class _Run:
         self._activated: dict[DeviceKey, _Device] = {}
         self._ended: dict[DeviceKey, datetime] = {}
         self._renamed: dict[DeviceKey, bytes] = {}
+        self._erased: list[tuple[UUID, list[UUID]]] = []
 
-    def add(self, position: int | None, event: Recorded) -> None:  # noqa: C901 - one case a fact
+    def add(self, position: int | None, event: Recorded) -> None:  # noqa: C901, PLR0912 - one case a fact
         license_id = event.originator_id
         match event.fact:
             case DeviceActivated(hardware_id=hardware_id, sealed=sealed):
@@ -219,6 +233,8 @@ class _Run:
             case AnomalyResolved(resolution=status, sealed=sealed):
                 by, reason = event.cause.actor, sealed.get("reason")
                 self._statements.execute(_RESOLVE, (status, event.occurred_at, by, reason, event.originator_id))
+            case CustomerErased(license_ids=license_ids):
+                self._erased.append((license_id, list(license_ids)))
 
     def flush(self) -> None:
         self._flush_licenses()
@@ -243,6 +259,15 @@ class _Run:
             self._statements.execute(_RENAME_DEVICES, _columns([(*key, name) for key, name in self._renamed.items()]))
         if changed := {license_id: seats for license_id, seats in self._seats.items() if seats}:
             self._statements.execute(_COUNT_SEATS, (list(changed), list(changed.values())))
+        for subject_id, license_ids in self._erased:
+            self._erase(subject_id, license_ids)
+
+    def _erase(self, subject_id: UUID, license_ids: list[UUID]) -> None:
+        """Destroy the key, and what else leads to a data subject. After all else: it is gone, whatever came before."""
+        complete, *statements = _ERASE
+        self._statements.execute(complete, (subject_id, license_ids))
+        for statement in statements:
+            self._statements.execute(statement, (subject_id,))
 
     def _activate(self, event: Recorded, hardware_id: str, sealed: dict[str, bytes]) -> None:
         key = event.originator_id, device_digest(hardware_id)

@@ -22,7 +22,7 @@ FoundLicense = tuple[KeyedLicense, bytes | None]
 
 _FIND = """
     SELECT l.key_digest, l.license_id, l.subject_id, s.wrapped_key
-    FROM licenses l JOIN data_subjects s USING (subject_id) WHERE l.key_digest = ANY(%b)
+    FROM licenses l LEFT JOIN data_subjects s USING (subject_id) WHERE l.key_digest = ANY(%b)
 """
 
 

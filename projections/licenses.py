@@ -54,7 +54,7 @@ _SELECT = SQL("""
     SELECT l.license_id, l.position, l.key_digest, l.key_sealed, l.subject_id, l.customer_id_sealed, l.email_sealed,
         l.metadata_sealed, l.email_hash, l.product, l.edition, l.max_devices, l.current_devices, l.features,
         l.is_active, l.is_test, l.floating, l.created_at, l.expires_at, s.wrapped_key
-    FROM licenses l JOIN data_subjects s USING (subject_id)
+    FROM licenses l LEFT JOIN data_subjects s USING (subject_id)
 """)
 
 BY_ID = _SELECT + SQL("WHERE l.license_id = %s")

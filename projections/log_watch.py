@@ -5,13 +5,19 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
+
+from domain.facts import CustomerErased
 
 MAX_REMEMBERED = 50_000
 """Changed aggregates that are remembered one by one; standings read before the oldest of them count as changed."""
 _NOBODY = UUID(int=0)
 _ALL = 2**63
+_ERASED = CustomerErased.stored_name
+
+Change: TypeAlias = tuple[int, UUID] | tuple[int, UUID, bool]
+"""Position of an event, its aggregate, and whether it erased that."""
 
 
 class LogWatch:
@@ -19,31 +25,39 @@ class LogWatch:
 
     `looked_at` is the second of `monotonic` at which it asked last, and got an answer: what it does not know to have
     changed was so then.
+    `on_erased` is told of data subjects that were erased since it looked first.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        on_erased: Callable[[list[UUID]], None] = lambda _: None,
+    ) -> None:
         self._monotonic = monotonic
+        self._on_erased = on_erased
         self.looked_at = self._asked_at = float("-inf")
         self._changed: OrderedDict[UUID, int] = OrderedDict()
         self._floor = 0
         self.position = -1
 
     def query(self) -> str:
-        """Return the SQL that selects (position, aggregate id) of what was committed since the last time.
+        """Return the SQL that selects (position, aggregate id, is it an erasure) of what was committed since last time.
 
         The first time it selects only where the log ends, under an id that no aggregate has. Ask for it right before it
         is sent: what the server says may come late, but was so from then on.
         """
         self._asked_at = self._monotonic()
         if self.position < 0:
-            return f"SELECT coalesce(max(notification_id), 0), '{_NOBODY}'::uuid FROM licensing_events"  # noqa: S608
+            return f"SELECT coalesce(max(notification_id), 0), '{_NOBODY}'::uuid, false FROM licensing_events"  # noqa: S608
         return (
-            f"SELECT notification_id, originator_id FROM licensing_events WHERE notification_id > {self.position}"  # noqa: S608
-            f" ORDER BY notification_id LIMIT {MAX_REMEMBERED}"
+            f"SELECT notification_id, originator_id, topic = '{_ERASED}' AS is_erasure FROM licensing_events"  # noqa: S608
+            f" WHERE notification_id > {self.position} ORDER BY notification_id LIMIT {MAX_REMEMBERED}"
         )
 
-    def learn(self, changes: Sequence[tuple[int, UUID]]) -> None:
+    def learn(self, changes: Sequence[Change]) -> None:
         """Take note of what the query gave, in its order."""
+        if erased := [change[1] for change in changes if len(change) > 2 and change[2]]:  # noqa: PLR2004
+            self._on_erased(erased)
         self.looked_at = self._asked_at
         if self.position < 0:
             self._start_at(changes[0][0])
@@ -58,7 +72,7 @@ class LogWatch:
             return
         if self._floor == _ALL:
             self._floor = self.position
-        for position, aggregate_id in changes:
+        for position, aggregate_id, *_ in changes:
             self._changed[aggregate_id] = position
             self._changed.move_to_end(aggregate_id)
         while len(self._changed) > MAX_REMEMBERED:

@@ -48,7 +48,7 @@ _STANDINGS = """
         SELECT l.license_id, l.subject_id, l.product, l.edition, l.max_devices, l.current_devices, l.features,
             l.is_active, l.epoch, l.expires_at, d.activation_id, d.os_info_sealed, s.wrapped_key
         FROM licenses l
-        JOIN data_subjects s USING (subject_id)
+        LEFT JOIN data_subjects s USING (subject_id)
         LEFT JOIN LATERAL (
             SELECT activation_id, os_info_sealed FROM devices
             WHERE license_id = l.license_id AND device_digest = asked.device_digest AND is_active OFFSET 0

@@ -6,6 +6,8 @@ Only positive standings are kept (an active licence and an active device); expir
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
+from uuid import UUID
 
 from projections.log_watch import LogWatch
 from projections.standing import Standing
@@ -58,6 +60,12 @@ class StandingCache:
     def drop(self, key: Key) -> None:
         """Forget a standing."""
         self._standings.pop(key, None)
+
+    def drop_subjects(self, subject_ids: Collection[UUID]) -> None:
+        """Forget what was read of data subjects that were erased: sealed fields are in it."""
+        gone = set(subject_ids)
+        for key in [key for key, standing in self._standings.items() if standing.subject_id in gone]:
+            del self._standings[key]
 
     def __len__(self) -> int:
         return len(self._standings)

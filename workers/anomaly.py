@@ -35,6 +35,8 @@ class AnomalyWorker(Turns):
 
     def _forget(self) -> None:
         self._detection = self._last = None
+        # Who stands by does not read the log, and would not hear of whoever is erased.
+        self._parts.senders.forget_all()
 
     def _work(self, connection: Connection[Any]) -> Turn:
         if self._detection is None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from domain.facts import Recorded
+from domain.facts import CustomerErased, Recorded
 from infra.senders import Senders
 from projections import observations
 from projections.behaviour import Reached
@@ -96,6 +96,9 @@ class Intake:
 
     def _take_events(self, connection: Connection[Any]) -> int:
         events = self._read_events(connection, self._events.read, self._most_rows)
+        # First of all: what was sealed for whoever was erased is not opened any more, also of rows before that.
+        if erased := [event.originator_id for _, event in events if _is_erasure(event)]:  # type: ignore[union-attr]
+            self._senders.forget(erased)
         self._senders.remember(connection, _subjects(event for _, event in events))
         for position, event in events:
             add_event(self._events, position, event, self._senders)
@@ -111,3 +114,7 @@ class Intake:
 
 def _subjects(events: Iterable[Recorded | Exception]) -> Iterable[UUID | None]:
     return (event.subject_id for event in events if isinstance(event, Recorded))
+
+
+def _is_erasure(event: Recorded | Exception) -> bool:
+    return isinstance(event, Recorded) and isinstance(event.fact, CustomerErased)

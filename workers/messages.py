@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from domain.facts import AnomalyDetected, AnomalyResolved, Fact, Recorded, SettingsChanged
+from domain.facts import AnomalyDetected, AnomalyResolved, CustomerErased, Fact, Recorded, SettingsChanged
 from domain.identifiers import usage_row_id
 from projections.projection import Log
 
@@ -164,7 +164,7 @@ def _subject(event: Recorded) -> UUID | None:
     match event.fact:
         case AnomalyDetected(license_id=license_id) | AnomalyResolved(license_id=license_id):
             return license_id
-        case SettingsChanged():
+        case SettingsChanged() | CustomerErased():
             return None
         case _:
             return event.originator_id

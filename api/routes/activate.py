@@ -91,14 +91,17 @@ async def activate(call: Call) -> Answer:
 
 def _device(call: Call, body: ActivateRequest, keyed: KeyedLicense) -> Device:
     vault = call.services.vault
-    sealed = {}
-    if body.device_name is not None:
+    sealed, name_tag = {}, None
+    # Of whoever was erased, nothing personal is kept: there is no key any more to seal it under.
+    has_key = vault.knows(keyed.subject_id)
+    if body.device_name is not None and has_key:
         sealed["device_name"] = vault.seal(keyed.subject_id, body.device_name)
-    if body.os_info is not None:
+        name_tag = vault.tag(keyed.subject_id, body.device_name)
+    if body.os_info is not None and has_key:
         sealed["os_info"] = vault.seal(keyed.subject_id, body.os_info)
     return Device(
         hardware_id=body.hardware_id,
-        name_tag=vault.tag(keyed.subject_id, body.device_name) if body.device_name is not None else None,
+        name_tag=name_tag,
         sealed=sealed,
         app_version=body.app_version,
         client_time=body.client_time,

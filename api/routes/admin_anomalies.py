@@ -62,15 +62,16 @@ async def _existing(call: Call) -> AnomalyRow:
             row = await anomalies.by_id(connection, anomaly_id)
     if row is None:
         raise NotFound("Anomaly not found")
-    if row.subject_id is not None and row.wrapped_key is not None:
-        call.services.vault.remember(row.subject_id, bytes(row.wrapped_key))
+    if row.subject_id is not None:
+        call.services.vault.take(row.subject_id, row.wrapped_key)
     return row
 
 
 async def _resolve(call: Call, resolution: Resolution, reason: str | None) -> Answer:
     row = await _existing(call)
     # Without a key there is nothing to seal a reason under: it is not kept then.
-    subject_id = row.subject_id if row.wrapped_key is not None else None
+    vault = call.services.vault
+    subject_id = row.subject_id if row.subject_id is not None and vault.knows(row.subject_id) else None
     has_reason = reason is not None and subject_id is not None
     order = ResolveAnomaly(
         cause=call.cause(ResolveAnomaly, subject_id),
@@ -79,7 +80,8 @@ async def _resolve(call: Call, resolution: Resolution, reason: str | None) -> An
         resolution=resolution,
         sealed={"reason": call.services.vault.seal(subject_id, reason)} if has_reason else {},  # type: ignore[arg-type]
     )
-    return await call.execute(order, _shown_after(call, row.anomaly_id), needs_views=True)
+    shows = [] if subject_id is None else [subject_id]
+    return await call.execute(order, _shown_after(call, row.anomaly_id), needs_views=True, shows=shows)
 
 
 def _shown_after(call: Call, anomaly_id: UUID) -> Any:

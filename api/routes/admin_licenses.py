@@ -27,8 +27,8 @@ from api.schemas.admin import (
     UpdateRequest,
 )
 from commands.batch import Outcome
-from commands.orders import DeactivateLicense, UpdateLicense
-from domain.errors import LicenseNotFound
+from commands.orders import DeactivateLicense, IssueLicenses, UpdateLicense
+from domain.errors import CustomerErased, LicenseNotFound
 from domain.issuing import Changes
 from projections import licenses, usage_reports
 from projections.licenses import LicenseFilter, LicenseRow
@@ -51,8 +51,7 @@ async def existing_license(call: Call) -> LicenseRow:
         row = await licenses.by_id(connection, license_id_of(call))
     if row is None:
         raise LicenseNotFound("License not found")
-    if row.wrapped_key is not None:
-        call.services.vault.remember(row.subject_id, bytes(row.wrapped_key))
+    call.services.vault.take(row.subject_id, row.wrapped_key)
     return row
 
 
@@ -60,14 +59,20 @@ async def create_license(call: Call) -> Answer:
     """Issue a licence."""
     body: CreateRequest = call.body
     order, (shown,) = await order_of(call, [Wanted.of(body)])
-    return await call.execute(order, lambda _, __: msgspec.json.encode(shown), 201)
+    return await call.execute(order, lambda _, __: msgspec.json.encode(shown), 201, shows=_subjects(order))
 
 
 async def bulk_create(call: Call) -> Answer:
     """Issue many licences, all or none."""
     body: BulkCreateRequest = call.body
     order, shown = await order_of(call, [Wanted.of(one) for one in body.licenses])
-    return await call.execute(order, lambda _, __: msgspec.json.encode(BulkAnswer(licenses=shown)), 201)
+    return await call.execute(
+        order, lambda _, __: msgspec.json.encode(BulkAnswer(licenses=shown)), 201, shows=_subjects(order)
+    )
+
+
+def _subjects(order: IssueLicenses) -> list[UUID]:
+    return [license.subject_id for license in order.licenses]
 
 
 async def get_license(call: Call) -> Answer:
@@ -97,12 +102,14 @@ async def update_license(call: Call) -> Answer:
         license_id=row.license_id,
         changes=_changes(call, body, row),
     )
-    return await call.execute(order, _shown_after(call, row.license_id), needs_views=True)
+    return await call.execute(order, _shown_after(call, row.license_id), needs_views=True, shows=[row.subject_id])
 
 
 def _changes(call: Call, body: UpdateRequest, row: LicenseRow) -> Changes:
     vault = call.services.vault
     sealed = {}
+    if (body.metadata or body.email) and not vault.knows(row.subject_id):
+        raise CustomerErased
     if body.metadata is not UNSET:
         sealed["metadata"] = vault.seal(row.subject_id, body.metadata)
     if body.email is not UNSET:
@@ -125,7 +132,7 @@ async def delete_license(call: Call) -> Answer:
     order = DeactivateLicense(
         cause=call.cause(DeactivateLicense, row.subject_id), now=call.now, license_id=row.license_id
     )
-    return await call.execute(order, _shown_after(call, row.license_id), needs_views=True)
+    return await call.execute(order, _shown_after(call, row.license_id), needs_views=True, shows=[row.subject_id])
 
 
 def _shown_after(call: Call, license_id: UUID) -> Any:
@@ -227,7 +234,7 @@ ENDPOINTS = (
         auth=Auth.ADMIN_KEY,
         body=UpdateRequest,
         answers={200: LicenseAnswer},
-        refusals=(LicenseNotFound,),
+        refusals=(LicenseNotFound, CustomerErased),
         takes_idempotency_key=True,
         tag="licenses",
     ),

@@ -23,7 +23,9 @@ async def events(call: Call) -> Answer:
     row = await existing_license(call)
     since = call.now - timedelta(hours=query.hours)
     async with call.services.pool.connection() as connection:
-        found = await history.of_license(connection, row.license_id, since, call.services.decode_event)
+        found = await history.of_license(connection, row.license_id, row.subject_id, since, call.services.decode_event)
+        # Why somebody was erased is kept under another key than what was erased.
+        await call.services.senders.remember_async(connection, (event.subject_id for _, event in found))
     shown = [event_answer(call.services.vault, position, event) for position, event in found]
     return answer(200, EventList(events=shown))
 

@@ -61,7 +61,8 @@ async def create_license(call: Call) -> Answer:
         expires_at=None,
         devices=[],
     )
-    return await call.execute(order, lambda _, __: msgspec.json.encode(item), 201)
+    shows = [order.licenses[0].subject_id]
+    return await call.execute(order, lambda _, __: msgspec.json.encode(item), 201, shows=shows)
 
 
 async def list_licenses(call: Call) -> Answer:
@@ -92,7 +93,7 @@ async def enable(call: Call) -> Answer:
         license_id=row.license_id,
         changes=Changes(is_active=body.enabled),
     )
-    return await call.execute(order, _shown_after(call, row), needs_views=True)
+    return await call.execute(order, _shown_after(call, row), needs_views=True, shows=[row.subject_id])
 
 
 async def deactivate_device(call: Call) -> Answer:
@@ -105,7 +106,7 @@ async def deactivate_device(call: Call) -> Answer:
         license_id=row.license_id,
         hardware_id=body.device_hash,
     )
-    return await call.execute(order, _shown_after(call, row), needs_views=True)
+    return await call.execute(order, _shown_after(call, row), needs_views=True, shows=[row.subject_id])
 
 
 def _shown_after(call: Call, row: LicenseRow) -> Any:

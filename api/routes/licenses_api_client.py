@@ -46,8 +46,7 @@ async def licensed(call: Call, key_digest: bytes, email: str | None, hardware_id
     asked = services.vault.lookup_hash("email", email) if email is not None else None
     known = bytes(row.email_hash) if row is not None and row.email_hash is not None else b""
     if row is not None and (asked is None or hmac.compare_digest(asked, known)):
-        if row.wrapped_key is not None:
-            services.vault.remember(row.subject_id, bytes(row.wrapped_key))
+        services.vault.take(row.subject_id, row.wrapped_key)
         return row
     if not call.credential.actor.startswith("admin:"):
         await _count_miss(call, key_digest, hardware_id)
@@ -64,6 +63,9 @@ async def activate(call: Call) -> Answer:
     body: Activate = call.body
     row = await licensed(call, license_key_digest(body.license_key), body.email, body.device_hash)
     vault = call.services.vault
+    if not vault.knows(row.subject_id):
+        # It was found by its e-mail, and erased since: nobody has that e-mail any more.
+        raise LicenseNotFound("license not found")
     device = Device(
         hardware_id=body.device_hash,
         name_tag=vault.tag(row.subject_id, body.device_name),
@@ -96,7 +98,7 @@ async def activate(call: Call) -> Answer:
         }
         return msgspec.json.encode(sign_answer(call.services.keyring, msgspec.to_builtins(fields)))
 
-    return await call.execute(order, render)
+    return await call.execute(order, render, shows=[row.subject_id])
 
 
 def _token_end(call: Call, license_end: datetime | None) -> datetime:

@@ -1,0 +1,97 @@
+"""All that is stored of a person, opened: licences, devices, events, uses, anomalies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from api.customers import Customer
+from api.presentation import admin_anomaly_answer, device_answer, event_answer, license_fields, opened
+from api.schemas.anomalies import AdminAnomalyAnswer
+from api.schemas.customers import ExportedEvent, ExportedLicense, ExportedUse
+from domain.facts import Recorded
+from infra.vault import Vault
+from projections import anomalies, customers, devices, licenses
+
+PAGE = 1_000
+"""Rows of each log on a page."""
+
+Decode = Callable[[dict[str, Any]], Recorded]
+
+
+class CustomerExport:
+    """Reads on one connection what is stored of one customer. What is damaged is null, and holds up nothing else."""
+
+    def __init__(self, vault: Vault, connection: Any, customer: Customer, decode: Decode) -> None:
+        self._vault = vault
+        self._connection = connection
+        self._customer = customer
+        self._decode = decode
+
+    async def open(self) -> None:
+        """Have the keys in memory: before anything else."""
+        cursor = await self._connection.execute(customers.SUBJECTS, (self._customer.subject_ids,))
+        for row in await cursor.fetchall():
+            self._vault.take(row["subject_id"], row["wrapped_key"])
+
+    async def licenses(self) -> list[ExportedLicense]:
+        """Return all licences, each with its devices."""
+        found: list[ExportedLicense] = []
+        for license_id in self._customer.license_ids:
+            row = await licenses.by_id(self._connection, license_id)
+            if row is None:
+                continue
+            fields = license_fields(self._vault, row)
+            used_by = await devices.of_license(self._connection, license_id)
+            shown = [device_answer(self._vault, row.subject_id, device) for device in used_by]
+            found.append(ExportedLicense(**fields, devices=shown))
+        return found
+
+    async def anomalies(self) -> list[AdminAnomalyAnswer]:
+        """Return what detection has found of the licences."""
+        cursor = await self._connection.execute(customers.ANOMALIES, (self._customer.license_ids,))
+        rows = [await anomalies.by_id(self._connection, row["anomaly_id"]) for row in await cursor.fetchall()]
+        return [admin_anomaly_answer(self._vault, row) for row in rows if row is not None]
+
+    async def events(self, after: int, most: int = PAGE) -> list[ExportedEvent]:
+        """Return the next events of the licences."""
+        rows = await self._page(customers.EVENTS, after, most)
+        return [self._event(row["notification_id"], self._decode(row)) for row in rows]
+
+    async def usage(self, after: int, most: int = PAGE) -> list[ExportedUse]:
+        """Return the next rows that the usage log has of the licences."""
+        return [self.use(row) for row in await self._page(customers.USAGE, after, most)]
+
+    async def _page(self, query: str, after: int, most: int) -> list[dict[str, Any]]:
+        wanted = {"licenses": self._customer.license_ids, "after": after, "most": most}
+        rows: list[dict[str, Any]] = await (await self._connection.execute(query, wanted)).fetchall()
+        return rows
+
+    def _event(self, position: int, event: Recorded) -> ExportedEvent:
+        shown = event_answer(self._vault, position, event)
+        return ExportedEvent(
+            **{name: getattr(shown, name) for name in shown.__struct_fields__},
+            license_id=event.originator_id,
+            address=opened(self._vault, event.subject_id, event.cause.sealed_address),
+        )
+
+    def use(self, row: dict[str, Any]) -> ExportedUse:
+        """Open a row of the usage log."""
+        kept = {name: row[name] for name in _KEPT}
+        return ExportedUse(
+            **kept,
+            details=opened(self._vault, row["subject_id"], row["details_sealed"]),
+            session=opened(self._vault, row["subject_id"], row["session_sealed"]),
+        )
+
+
+_KEPT: Sequence[str] = [
+    field.name for field in msgspec.structs.fields(ExportedUse) if field.name not in {"details", "session"}
+]
+
+
+def last(rows: Sequence[Any], position: Callable[[Any], int]) -> int | None:
+    """Return after what to go on where a page is full, else None."""
+    return position(rows[-1]) if len(rows) >= PAGE else None

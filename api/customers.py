@@ -1,0 +1,81 @@
+"""Customers as people name them, and their erasure: the same for the admin service and for the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from api.schemas.customers import NamedBy
+from commands.orders import SubjectToErase
+from domain.errors import NotFound
+from infra.erasure_register import Erasure, ErasureRegister
+from infra.vault import Vault
+from projections import behaviour, customers
+
+
+class Customer(msgspec.Struct, frozen=True, kw_only=True):
+    """The data subjects that a name stands for, with all their licences.
+
+    `licenses_of_others` carry the e-mail by which they were found, but belong to customers with an id.
+    """
+
+    subjects: tuple[SubjectToErase, ...]
+    licenses_of_others: tuple[UUID, ...] = ()
+
+    @property
+    def subject_ids(self) -> list[UUID]:
+        """Ids of the data subjects."""
+        return [one.subject_id for one in self.subjects]
+
+    @property
+    def license_ids(self) -> list[UUID]:
+        """Ids of all their licences."""
+        return [license_id for one in self.subjects for license_id in one.license_ids]
+
+
+async def find(vault: Vault, connection: Any, name: str, by: NamedBy) -> Customer:
+    """Return whom a name stands for. Raises NotFound where there is nobody, or nobody any more."""
+    name = name.strip()
+    others: Sequence[UUID] = ()
+    match by:
+        case "customer_id":
+            found = await customers.by_lookup(connection, vault.lookup_hash("customer", name))
+        case "email":
+            email_hash = vault.lookup_hash("email", name)
+            found = await customers.by_email(connection, email_hash)
+            others = await customers.others_with_email(connection, email_hash, found)
+        case "license_id":
+            found = await _by_id(customers.by_license, connection, name)
+        case "subject_id":
+            found = await _by_id(customers.by_subject, connection, name)
+    if not found:
+        raise NotFound("Customer not found", licenses_of_others=[str(license_id) for license_id in others])
+    licenses = await customers.licenses_by_subject(connection, found)
+    subjects = tuple(SubjectToErase(subject_id=one, license_ids=tuple(licenses[one])) for one in found)
+    return Customer(subjects=subjects, licenses_of_others=tuple(others))
+
+
+async def _by_id(read: Any, connection: Any, name: str) -> list[UUID]:
+    try:
+        id = UUID(name)
+    except ValueError:
+        return []
+    found: list[UUID] = await read(connection, id)
+    return found
+
+
+async def enter(register: ErasureRegister, erasures: Sequence[Erasure]) -> None:
+    """Have erasures in the register, on the disk, before they are ordered. Raises OSError."""
+    await asyncio.to_thread(register.add, erasures)
+
+
+async def forget_behaviour(connection: Any, license_ids: Sequence[UUID]) -> None:
+    """Drop what detection remembers of licences: countries and places. The anomaly worker does so too, in its turn.
+
+    Not in the transaction that erases: the worker holds these rows while it waits for the log.
+    """
+    await behaviour.drop_licenses_async(connection, license_ids)

@@ -1,0 +1,105 @@
+"""What the commands on customers do, apart from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from api import customers
+from api.body import to_struct
+from api.customer_export import PAGE, CustomerExport
+from api.schemas.customers import EraseRequest, NamedBy
+from cli.core import Workbench
+from cli.output import working
+from cli.private_file import draft_of
+from commands.event_mapper import decoder
+from commands.orders import EraseCustomer
+from infra.erasure_register import Erasure
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def erase(bench: Workbench, name: str, by: NamedBy, reason: str) -> dict[str, Any]:
+    """Erase a customer and return who that was. Raises NotFound, and OSError where the register can't be written."""
+    body = to_struct({"reason": reason}, EraseRequest)
+    return await bench.until_current(lambda: _erase(bench, name, by, body.reason))
+
+
+async def _erase(bench: Workbench, name: str, by: NamedBy, reason: str) -> dict[str, Any]:
+    found = await customers.find(bench.vault, bench.connection, name, by)
+    record_id = await bench.subjects.make(bench.connection)
+    now, cause = bench.clock.now(), bench.cause(EraseCustomer)
+    lines = [Erasure(subject_id=one, ordered_at=now, ordered_by=cause.actor) for one in found.subject_ids]
+    await customers.enter(bench.core.register, lines)
+    sealed = {"reason": bench.vault.seal(record_id, reason)}
+    order = EraseCustomer(cause=cause, now=now, subjects=found.subjects, kept_under=record_id, sealed=sealed)
+    await bench.execute(order)
+    bench.vault.destroy(found.subject_ids)
+    await customers.forget_behaviour(bench.connection, found.license_ids)
+    return {
+        "subject_ids": found.subject_ids,
+        "license_ids": found.license_ids,
+        "erased_at": now,
+        "record_id": record_id,
+        "licenses_of_others": found.licenses_of_others,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """How much was written."""
+
+    licenses: int
+    events: int
+    usage: int
+
+
+async def export(bench: Workbench, name: str, by: NamedBy, out: str) -> Exported:
+    """Write all that is stored of a customer as one JSON object, the logs a page at a time. Raises NotFound, OSError."""
+    found = await customers.find(bench.vault, bench.connection, name, by)
+    exported = CustomerExport(bench.vault, bench.connection, found, decoder())
+    await exported.open()
+    with _target(out) as file, working("Exporting"):
+        licenses = await exported.licenses()
+        head = {
+            "subject_ids": found.subject_ids,
+            "licenses_of_others": found.licenses_of_others,
+            "licenses": licenses,
+            "anomalies": await exported.anomalies(),
+        }
+        # The object goes on after its last brace.
+        file.write(_encode(head)[:-1])
+        events = await _write(file, b"events", exported.events, lambda event: event.position)
+        usage = await _write(file, b"usage", exported.usage, lambda use: use.id)
+        file.write(b"}\n")
+    return Exported(len(licenses), events, usage)
+
+
+async def _write(
+    file: BinaryIO, name: bytes, read: Callable[[int], Awaitable[Sequence[Any]]], position: Callable[[Any], int]
+) -> int:
+    file.write(b',"%b":[' % name)
+    written, after = 0, 0
+    while rows := await read(after):
+        file.write((b",\n" if written else b"\n") + b",\n".join(map(_encode, rows)))
+        written, after = written + len(rows), position(rows[-1])
+        if len(rows) < PAGE:
+            break
+    file.write(b"]")
+    return written
+
+
+@contextmanager
+def _target(name: str) -> Iterator[BinaryIO]:
+    """Give a file that takes its place when it is complete, readable by its owner only; `-` is stdout."""
+    if name == "-":
+        yield sys.stdout.buffer
+        return
+    with draft_of(Path(name)) as draft, draft.open("wb") as file:
+        yield file
