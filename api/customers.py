@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -11,10 +12,12 @@ import msgspec
 
 from api.schemas.customers import NamedBy
 from commands.orders import SubjectToErase
-from domain.errors import NotFound
+from domain.errors import NotFound, ServiceUnavailable
 from infra.erasure_register import Erasure, ErasureRegister
 from infra.vault import Vault
 from projections import behaviour, customers
+
+log = logging.getLogger(__name__)
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +72,20 @@ async def _by_id(read: Any, connection: Any, name: str) -> list[UUID]:
 
 
 async def enter(register: ErasureRegister, erasures: Sequence[Erasure]) -> None:
-    """Have erasures in the register, on the disk, before they are ordered. Raises OSError."""
-    await asyncio.to_thread(register.add, erasures)
+    """Have erasures in the register, on the disk, before they are ordered.
+
+    Raises ServiceUnavailable where that can't be: a restored backup would bring them back.
+    """
+    try:
+        await asyncio.to_thread(register.add, erasures)
+    except OSError as error:
+        log.error("nobody can be erased, the register can't be written: %s", error)  # noqa: TRY400 - it says all
+        raise ServiceUnavailable("The register of erasures can't be written") from error
 
 
 async def forget_behaviour(connection: Any, license_ids: Sequence[UUID]) -> None:
-    """Drop what detection remembers of licences: countries and places. The anomaly worker does so too, in its turn.
+    """Drop who used licences, when and where, from what is remembered. The anomaly worker does so too, in its turn.
 
     Not in the transaction that erases: the worker holds these rows while it waits for the log.
     """
-    await behaviour.drop_licenses_async(connection, license_ids)
+    await behaviour.begin_anew(connection, license_ids)

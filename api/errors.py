@@ -27,7 +27,7 @@ STATUSES: dict[type[Refusal], int] = {
     errors.AlreadyActivated: 409,
     errors.DeviceLimitExceeded: 409,
     errors.AnomalyDismissed: 409,
-    errors.CustomerErased: 409,
+    errors.CustomerIsErased: 409,
     errors.AnswerErased: 410,
     errors.IdempotencyInProgress: 409,
     errors.PayloadTooLarge: 413,

@@ -29,7 +29,6 @@ from infra.subjects import SealedEmails, Subjects
 from infra.vault import Vault
 from projections.inline_views import InlineViews
 
-
 T = TypeVar("T")
 
 MAX_BEGINNINGS = 5

@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def erase(bench: Workbench, name: str, by: NamedBy, reason: str) -> dict[str, Any]:
-    """Erase a customer and return who that was. Raises NotFound, and OSError where the register can't be written."""
+    """Erase a customer and return who that was. Raises NotFound, ServiceUnavailable."""
     body = to_struct({"reason": reason}, EraseRequest)
     return await bench.until_current(lambda: _erase(bench, name, by, body.reason))
 
@@ -61,7 +61,7 @@ class Exported:
 
 
 async def export(bench: Workbench, name: str, by: NamedBy, out: str) -> Exported:
-    """Write all that is stored of a customer as one JSON object, the logs a page at a time. Raises NotFound, OSError."""
+    """Write all that is stored of a customer as one JSON object, page after page. Raises NotFound, OSError."""
     found = await customers.find(bench.vault, bench.connection, name, by)
     exported = CustomerExport(bench.vault, bench.connection, found, decoder())
     await exported.open()

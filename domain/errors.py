@@ -117,7 +117,7 @@ class AnomalyDismissed(Refusal):
     message = "The anomaly was dismissed"
 
 
-class CustomerErased(Refusal):
+class CustomerIsErased(Refusal):
     """The licence's customer was erased: nothing personal can be kept for it any more."""
 
     code = "CUSTOMER_ERASED"

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from msgspec import DecodeError
 from psycopg import Connection
+
+from domain.anomalies.state import dumps, loads_license, terms_of
 
 CONSUMER = "anomaly"
 """Its name among the consumers of the logs."""
@@ -34,7 +37,7 @@ _KEEP_LICENSES = """
     INSERT INTO license_behaviour (license_id, state) SELECT * FROM unnest(%b::uuid[], %b::bytea[])
     ON CONFLICT (license_id) DO UPDATE SET state = excluded.state
 """
-_DROP_LICENSES = "DELETE FROM license_behaviour WHERE license_id = ANY(%s)"
+_CHANGE_LICENSE = "UPDATE license_behaviour SET state = %s WHERE license_id = %s"
 _ADDRESSES = "SELECT address_hash, state FROM address_behaviour"
 _KEEP_ADDRESSES = """
     INSERT INTO address_behaviour (address_hash, last_seen_at, state)
@@ -108,15 +111,19 @@ def keep_licenses(connection: Connection[Any], states: Iterable[tuple[str, bytes
         connection.execute(_KEEP_LICENSES, ([UUID(license_id) for license_id, _ in rows], [state for _, state in rows]))
 
 
-def drop_licenses(connection: Connection[Any], ids: Collection[str]) -> None:
-    """Forget licences, whose customer was erased."""
-    if ids:
-        connection.execute(_DROP_LICENSES, ([UUID(license_id) for license_id in sorted(ids)],))
+async def begin_anew(connection: Any, ids: Collection[UUID]) -> None:
+    """Forget who used licences, when and where; what they allow is kept. A state that is damaged goes as a whole.
 
-
-async def drop_licenses_async(connection: Any, ids: Collection[UUID]) -> None:
-    """Do the same by an asynchronous connection."""
-    await connection.execute(_DROP_LICENSES, (list(ids),))
+    One statement a licence: whoever works on the log may hold some of these rows while it waits for others.
+    """
+    cursor = await connection.execute(_LICENSES, (list(ids),))
+    for row in await cursor.fetchall():
+        try:
+            state = dumps(terms_of(loads_license(bytes(row["state"]))))
+        except (DecodeError, UnicodeDecodeError):
+            await connection.execute("DELETE FROM license_behaviour WHERE license_id = %s", (row["license_id"],))
+        else:
+            await connection.execute(_CHANGE_LICENSE, (state, row["license_id"]))
 
 
 def addresses(connection: Connection[Any]) -> list[tuple[str, bytes]]:

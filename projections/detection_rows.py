@@ -91,7 +91,7 @@ def show(engine: Engine, row: Row, at: float) -> list[Finding]:
         engine.use(thresholds.of_change(row.word))
     elif isinstance(row.word, CustomerErased):
         for erased in row.word.license_ids:
-            engine.forget_license(str(erased))
+            engine.begin_anew(str(erased))
     elif isinstance(row.word, AnomalyResolved) and row.word.resolution == "dismissed":
         word = row.word
         license_id = None if word.license_id is None else str(word.license_id)

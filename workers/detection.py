@@ -98,7 +98,6 @@ class Detection:
         self._resident: OrderedDict[str, None] = OrderedDict()
         self._touched: set[str] = set()
         self._touched_addresses: set[str] = set()
-        self._erased: set[str] = set()
         self._found: list[Recorded] = []
         self._set_aside: list[_SetAside] = []
         self._forgot_at = 0.0
@@ -150,12 +149,7 @@ class Detection:
 
     def _load(self, license_ids: set[str]) -> None:
         """Have the states of licences in memory."""
-        missing = [
-            license_id
-            for license_id in license_ids
-            # What is stored of whoever was erased is still there until this step is stored.
-            if not self._engine.knows_license(license_id) and license_id not in self._erased
-        ]
+        missing = [license_id for license_id in license_ids if not self._engine.knows_license(license_id)]
         for license_id, state in behaviour.licenses(self._connection, missing):
             _take(self._engine.load_license, license_id, state)
         for license_id in sorted(license_ids):
@@ -181,7 +175,9 @@ class Detection:
         elif isinstance(row.word, AnomalyResolved) and row.word.address_hash is not None:
             self._touched_addresses.add(row.word.address_hash.hex())
         elif isinstance(row.word, CustomerErased):
-            self._erased.update(map(str, row.word.license_ids))
+            erased = set(map(str, row.word.license_ids))
+            self._load(erased)
+            self._touched |= erased
         self._found.extend(self._recorded(finding, row, now) for finding in show(self._engine, row, taken.at))
 
     def _recorded(self, finding: Finding, row: Row, now: float) -> Recorded:
@@ -239,7 +235,6 @@ class Detection:
         self._set_aside.clear()
         self._touched.clear()
         self._touched_addresses.clear()
-        self._erased.clear()
         self._stored_addresses = set(self._engine.addresses())
         while len(self._resident) > RESIDENT:
             license_id, _ = self._resident.popitem(last=False)
@@ -259,7 +254,6 @@ class Detection:
 
     def _store_states(self, connection: Connection[Any]) -> None:
         engine = self._engine
-        behaviour.drop_licenses(connection, self._erased)
         licenses = self._touched & set(engine.licenses())
         behaviour.keep_licenses(connection, ((name, engine.save_license(name)) for name in licenses))
         if self._reached.usage_at - self._forgot_at > _FORGET_EVERY_SECONDS:

@@ -28,7 +28,7 @@ from api.schemas.admin import (
 )
 from commands.batch import Outcome
 from commands.orders import DeactivateLicense, IssueLicenses, UpdateLicense
-from domain.errors import CustomerErased, LicenseNotFound
+from domain.errors import CustomerIsErased, LicenseNotFound
 from domain.issuing import Changes
 from projections import licenses, usage_reports
 from projections.licenses import LicenseFilter, LicenseRow
@@ -106,14 +106,6 @@ async def update_license(call: Call) -> Answer:
 
 
 def _changes(call: Call, body: UpdateRequest, row: LicenseRow) -> Changes:
-    vault = call.services.vault
-    sealed = {}
-    if (body.metadata or body.email) and not vault.knows(row.subject_id):
-        raise CustomerErased
-    if body.metadata is not UNSET:
-        sealed["metadata"] = vault.seal(row.subject_id, body.metadata)
-    if body.email is not UNSET:
-        sealed["email"] = vault.seal(row.subject_id, body.email.strip() if body.email else None)
     return Changes(
         max_devices=body.max_devices,
         features=tuple(body.features) if body.features is not UNSET else UNSET,
@@ -122,8 +114,23 @@ def _changes(call: Call, body: UpdateRequest, row: LicenseRow) -> Changes:
         expires_at=body.expires_at,
         floating=body.floating,
         is_active=body.is_active,
-        sealed=sealed,
+        sealed=_sealed(call, body, row),
     )
+
+
+def _sealed(call: Call, body: UpdateRequest, row: LicenseRow) -> dict[str, bytes]:
+    """Seal what changes of a person. Raises CustomerIsErased where there is something, and no key to seal it under."""
+    vault = call.services.vault
+    changed: dict[str, Any] = {}
+    if body.metadata is not UNSET:
+        changed["metadata"] = body.metadata
+    if body.email is not UNSET:
+        changed["email"] = body.email.strip() if body.email else None
+    if not vault.knows(row.subject_id):
+        if any(changed.values()):
+            raise CustomerIsErased
+        return {}
+    return {name: vault.seal(row.subject_id, value) for name, value in changed.items()}
 
 
 async def delete_license(call: Call) -> Answer:
@@ -234,7 +241,7 @@ ENDPOINTS = (
         auth=Auth.ADMIN_KEY,
         body=UpdateRequest,
         answers={200: LicenseAnswer},
-        refusals=(LicenseNotFound, CustomerErased),
+        refusals=(LicenseNotFound, CustomerIsErased),
         takes_idempotency_key=True,
         tag="licenses",
     ),

@@ -23,6 +23,7 @@ from domain.anomalies.state import (
     dumps,
     loads_address,
     loads_license,
+    terms_of,
     unpacked,
 )
 from domain.anomalies.thresholds import DAY, DEFAULT, Thresholds
@@ -212,6 +213,12 @@ class Engine:
     def forget_license(self, license_id: str) -> None:
         """Drop a licence's state from memory, to be loaded again when it is seen again."""
         self._licenses.pop(license_id, None)
+
+    def begin_anew(self, license_id: str) -> None:
+        """Forget who used a licence, when and where, as far as its state is here; what it allows is kept."""
+        state = self._licenses.get(license_id)
+        if state is not None:
+            self._licenses[license_id] = terms_of(state)
 
     def address_last_seen(self, address: str) -> float:
         """Return when an address was last seen, in seconds since 1970. Raises KeyError where it is not here."""

@@ -181,6 +181,11 @@ class AddressState(msgspec.Struct, array_like=True):
     ids: list[bytes] = field(default_factory=list)
 
 
+def terms_of(state: LicenseState) -> LicenseState:
+    """Return a state that knows what the licence allows, and nothing of who used it, when and where."""
+    return LicenseState(0, max_devices=state.max_devices, floating=state.floating, expires_at=state.expires_at)
+
+
 def decayed(value: float, since: int, now: int, half_life: int) -> float:
     """Return what is left of a counter that halves in `half_life` seconds."""
     return value if now <= since or value == 0.0 else value * 0.5 ** ((now - since) / half_life)

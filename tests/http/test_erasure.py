@@ -2,44 +2,311 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
 
 import pytest
+import pytest_asyncio
+from yarl import URL
 
 from api.services import Services
+from infra.erasure_register import ErasureRegister
+from infra.postgres import Database
 from tests.support.client import Client, Reply
+from tests.support.cluster import Cluster
+from tests.support.service import running, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PERSON = {
-    "customer_id": "Kundin-Zwölfender-4711",
-    "email": "Zoe.Zwoelfender@Example.org",
-    "metadata": {"invoice": "Rechnung-8844-Zwölf"},
-}
+EMAIL = "Zoe.Zwoelfender@Example.org"
+NOTE = {"invoice": "Rechnung-8844-Zwölf"}
 DEVICE = {"device_name": "Zoes Schreibtisch", "os_info": {"name": "Plan9-Quokka", "version": "Release-77.42"}}
 REASON = "Ticket 4711"
+SESSION = {"document": "Testament-Entwurf.docx"}
 
 
-async def erase(client: Client, name: str = str(PERSON["customer_id"]), by: str = "customer_id") -> Reply:
+@pytest.fixture(scope="module")
+def database(cluster: Cluster) -> Iterator[Database]:
+    fresh = cluster.new_database()
+    yield fresh
+    cluster.drop(fresh)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(
+    database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Services, Client]]:
+    async with running(settings_for(tmp_path_factory.mktemp("data")), database) as parts:
+        yield parts
+
+
+async def erase(client: Client, name: str, by: str = "customer_id") -> Reply:
     return await client.admin("POST", f"/customers/{name}/erase?by={by}", {"reason": REASON})
 
 
-async def shown(client: Client, license: dict[str, Any]) -> Reply:
-    return await client.admin("GET", f"/licenses/{license['license_id']}")
-
-
-async def test_a_person_is_gone_and_the_licence_goes_on(client: Client) -> None:
-    license = await client.new_license(**PERSON)
+async def a_person(client: Client, customer_id: str, **more: Any) -> dict[str, Any]:
+    """Make a licence of a person who has used it, and return it."""
+    license = await client.new_license(customer_id=customer_id, email=EMAIL, metadata=NOTE, **more)
     assert (await client.activate(license, "hw-1", fields=DEVICE)).status == 201
-    erased = await erase(client)
-    assert erased.status == 200
-    assert erased["license_ids"] == [license["license_id"]]
-    after = (await shown(client, license)).body
-    assert (after["customer_id"], after["email"], after["metadata"]) == (None, None, {})
-    devices = (await client.admin("GET", f"/licenses/{license['license_id']}/devices"))["devices"]
-    assert [(d["hardware_id"], d["device_name"], d["os_info"], d["is_active"]) for d in devices] == [
-        ("hw-1", None, None, True)
-    ]
+    token = (await client.tokens(license, "hw-1"))["access_token"]
+    assert (await client.bearer("/api/v1/license/heartbeat", token, {"session_data": SESSION})).status == 200
+    return license
+
+
+def stored(database: Database, query: Any, *parameters: Any) -> list[dict[str, Any]]:
+    with database.connect() as connection:
+        found = connection.execute(query, parameters)
+        return found.fetchall() if found.description else []
+
+
+async def test_the_person_is_gone_and_the_licence_goes_on(client: Client, database: Database) -> None:
+    license = await a_person(client, "gone")
+    path = f"/licenses/{license['license_id']}"
+    erased = await erase(client, "gone")
+    assert (erased.status, erased["license_ids"]) == (200, [license["license_id"]])
+    shown = await client.admin("GET", path)
+    assert (shown["customer_id"], shown["email"], shown["metadata"]) == (None, None, {})
+    assert shown["license_key"] == license["license_key"]
+    (device,) = (await client.admin("GET", f"{path}/devices"))["devices"]
+    assert (device["hardware_id"], device["device_name"], device["os_info"]) == ("hw-1", None, None)
     assert (await client.validate(license, "hw-1")).status == 200
+    listed = await client.admin("GET", "/licenses?customer_id=gone")
+    assert listed["licenses"] == []
+    assert (await client.admin("GET", f"/licenses?email={EMAIL}"))["licenses"] == []
+    assert (await client.admin("GET", "/licenses?per_page=100")).status == 200
+    (row,) = stored(database, "SELECT * FROM data_subjects WHERE subject_id = %s", UUID(erased["subject_ids"][0]))
+    assert (row["lookup_hash"], row["wrapped_key"]) == (None, None)
+    assert (await erase(client, "gone")).status == 404
+
+
+async def test_history_says_who_erased_and_why_and_nothing_of_the_person(client: Client) -> None:
+    license = await a_person(client, "told")
+    await erase(client, "told")
+    events = (await client.admin("GET", f"/licenses/{license['license_id']}/events"))["events"]
+    assert [event["type"] for event in events] == ["customer.erased", "license.activated", "license.issued"]
+    assert events[0]["actor"] == "admin:default"
+    assert events[0]["data"]["reason"] == REASON
+    assert events[0]["data"]["license_ids"] == [license["license_id"]]
+    assert events[1]["data"] | {"device_name": 0, "os_info": 0} == events[1]["data"] | {"device_name": 0, "os_info": 0}
+    assert (events[1]["data"]["device_name"], events[1]["data"]["os_info"]) == (None, None)
+    assert (events[2]["data"]["customer_id"], events[2]["data"]["email"]) == (None, None)
+
+
+async def test_the_reason_can_be_erased_too(client: Client) -> None:
+    license = await a_person(client, "why")
+    erased = await erase(client, "why")
+    assert (await erase(client, erased["record_id"], "subject_id")).status == 200
+    events = (await client.admin("GET", f"/licenses/{license['license_id']}/events"))["events"]
+    assert events[0]["data"]["reason"] is None
+
+
+async def test_nothing_personal_is_kept_for_a_licence_whose_customer_was_erased(
+    client: Client, database: Database
+) -> None:
+    license = await a_person(client, "later")
+    path = f"/licenses/{license['license_id']}"
+    await erase(client, "later")
+    before = stored(database, "SELECT coalesce(max(id), 0) AS id FROM usage")[0]["id"]
     assert (await client.activate(license, "hw-2", fields=DEVICE)).status == 201
-    assert (await erase(client)).status == 404
+    token = (await client.tokens(license, "hw-2"))["access_token"]
+    assert (await client.bearer("/api/v1/license/heartbeat", token, {"session_data": SESSION})).status == 200
+    assert (await client.validate(license, "hw-2")).status == 200
+    body = {"hardware_id": "hw-1", "reason": "her laptop was stolen"}
+    assert (await client.admin("POST", f"{path}/devices/deactivate", body)).status == 200
+    assert (await client.admin("PATCH", path, {"max_devices": 9})).status == 200
+    refused = await client.admin("PATCH", path, {"email": EMAIL})
+    assert (refused.status, refused["error_code"]) == (409, "CUSTOMER_ERASED")
+    assert (await client.admin("PATCH", path, {"metadata": NOTE})).status == 409
+    assert (await client.admin("PATCH", path, {"email": None, "metadata": {}, "max_devices": 8})).status == 200
+    assert (await client.admin("DELETE", path)).status == 200
+    rows = stored(database, "SELECT details_sealed, session_sealed FROM usage WHERE id > %s", before)
+    assert len(rows) == 2
+    assert all(row["details_sealed"] is None and row["session_sealed"] is None for row in rows)
+    events = stored(
+        database,
+        "SELECT convert_from(state, 'UTF8')::json AS state FROM licensing_events WHERE originator_id = %s"
+        " ORDER BY originator_version OFFSET 2",
+        UUID(license["license_id"]),
+    )
+    assert len(events) == 5
+    assert [e["state"]["data"].get("sealed") for e in events] == [None] * 5
+    assert all("sealed_address" not in event["state"]["cause"] for event in events)
+
+
+async def test_the_same_customer_later_is_somebody_new(client: Client) -> None:
+    first = await a_person(client, "again")
+    erased = await erase(client, "again")
+    second = await a_person(client, "again")
+    assert [row["license_id"] for row in (await client.admin("GET", "/licenses?customer_id=again"))["licenses"]] == [
+        second["license_id"]
+    ]
+    once_more = await erase(client, "again")
+    assert once_more["license_ids"] == [second["license_id"]] != [first["license_id"]]
+    assert once_more["subject_ids"] != erased["subject_ids"]
+
+
+async def test_several_emails_of_a_customer_are_one_person(client: Client) -> None:
+    licenses = [
+        await client.new_license(customer_id="firm", email=f"{who}@firm.example") for who in ("ann", "bob", "cid")
+    ]
+    assert (await erase(client, "ann@firm.example", "email")).status == 404, "one of them is not the firm's to erase"
+    erased = await erase(client, "firm")
+    assert sorted(erased["license_ids"]) == sorted(license["license_id"] for license in licenses)
+    for license in licenses:
+        assert (await client.admin("GET", f"/licenses/{license['license_id']}"))["email"] is None
+
+
+async def test_by_email_whoever_is_known_by_it_alone_is_found(client: Client) -> None:
+    """Now or when first seen; and the licences of customers with an id are named, and stay."""
+    body = {"email": "Mia@Example.org", "product": "App", "edition": "Pro", "max_activations": 2}
+    hers = (await client.b_admin("POST", "/licenses", body)).body
+    firms = await client.new_license(customer_id="her firm", email="mia@example.org")
+    moved = (await client.b_admin("POST", "/licenses", {**body, "email": "old@example.org"})).body
+    assert (await client.admin("PATCH", f"/licenses/{moved['license_id']}", {"email": "mia@example.org"})).status == 200
+    erased = await erase(client, "MIA@example.org", "email")
+    assert sorted(erased["license_ids"]) == sorted([hers["license_id"], moved["license_id"]])
+    assert len(erased["subject_ids"]) == 2
+    assert erased["licenses_of_others"] == [firms["license_id"]]
+    assert (await client.admin("GET", f"/licenses/{firms['license_id']}"))["email"] == "mia@example.org"
+    refused = await erase(client, "mia@example.org", "email")
+    assert (refused.status, refused["details"]) == (404, {"licenses_of_others": [firms["license_id"]]})
+    device = {"license_key": hers["license_key"], "email": "mia@example.org", "device_hash": "d", "device_name": "x"}
+    assert (await client.b_client("POST", "/activate", device)).status == 404
+
+
+async def test_a_kept_answer_goes_with_whom_it_shows_and_nothing_is_done_twice(
+    client: Client, database: Database
+) -> None:
+    body = {"customer_id": "kept", "email": EMAIL, "max_devices": 1}
+    created = await client.admin("POST", "/licenses", body, idempotency_key="kept-1")
+    bulk = {"licenses": [{"customer_id": "other"}, {"customer_id": "kept"}]}
+    assert (await client.admin("POST", "/licenses/bulk-create", bulk, idempotency_key="kept-2")).status == 201
+    path = f"/licenses/{created['license_id']}"
+    assert (await client.admin("PATCH", path, {"max_devices": 2}, idempotency_key="kept-3")).status == 200
+    done = await client.activate(created.body, "hw", idempotency_key="kept-4")
+    subject = (await erase(client, "kept"))["subject_ids"][0]
+    repeats: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+        ("POST", "/licenses", body, "kept-1"),
+        ("POST", "/licenses/bulk-create", bulk, "kept-2"),
+        ("PATCH", path, {"max_devices": 2}, "kept-3"),
+    )
+    for method, target, again, key in repeats:
+        refused = await client.admin(method, target, again, idempotency_key=key)
+        assert (refused.status, refused["error_code"]) == (410, "ANSWER_ERASED")
+    assert (await client.activate(created.body, "hw", idempotency_key="kept-4")).body == done.body
+    rows = stored(database, "SELECT body_hash, answer_sealed FROM idempotency WHERE subject_ids @> %s", [UUID(subject)])
+    assert rows == [{"body_hash": b"", "answer_sealed": b""}] * 3
+    assert (await client.admin("GET", "/licenses?customer_id=kept"))["licenses"] == []
+
+
+async def test_memory_forgets(client: Client, services: Services) -> None:
+    license = await a_person(client, "cached")
+    await client.validate(license, "hw-1")
+    (subject,) = (await client.admin("GET", "/customers/cached/export"))["subject_ids"]
+    id = UUID(subject)
+    assert services.vault.knows(id)
+    assert any(key[0] == id for key in services.usage_details._sealed)
+    await erase(client, "cached")
+    wrapped = services.vault.new_subject()[1]
+    services.vault.take(id, wrapped)
+    assert not services.vault.knows(id), "no read that was under way brings the key back"
+    assert not any(key[0] == id for key in (*services.usage_details._sealed, *services.usage_details._addresses))
+    assert not any(standing.subject_id == id for standing in services.standings._standings.values())
+
+
+async def test_an_export_has_all_that_is_stored_of_a_person(client: Client) -> None:
+    client.address = "203.0.113.213"
+    license = await a_person(client, "exported")
+    await client.validate(license, "hw-unknown")
+    exported = (await client.admin("GET", "/customers/exported/export")).body
+    (shown,) = exported["licenses"]
+    assert (shown["customer_id"], shown["email"], shown["metadata"]) == ("exported", EMAIL, NOTE)
+    assert shown["devices"][0]["device_name"] == DEVICE["device_name"]
+    assert [event["type"] for event in exported["events"]] == ["license.issued", "license.activated"]
+    assert exported["events"][1]["data"]["os_info"] == DEVICE["os_info"]
+    assert {event["address"] for event in exported["events"]} == {client.address}
+    assert [use["type"] for use in exported["usage"]] == ["device.heartbeat", "license.validation.failed"]
+    assert exported["usage"][0]["session"] == SESSION
+    assert exported["usage"][0]["details"]["address"] == client.address
+    assert (exported["next_events_after"], exported["next_usage_after"]) == (None, None)
+    assert (await client.admin("GET", "/customers/nobody/export")).status == 404
+    await erase(client, "exported")
+    assert (await client.admin("GET", "/customers/exported/export")).status == 404
+
+
+async def test_an_export_goes_on_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.customer_export.PAGE", 2)
+    license = await client.new_license(customer_id="long")
+    for number in range(3):
+        await client.activate(license, f"hw-{number}")
+        await client.validate(license, f"hw-{number}")
+        await client.validate(license, f"hw-{number}")
+    events, usage, path = [], [], "/customers/long/export"
+    for _ in range(4):
+        page = await client.admin("GET", path)
+        events += [event["position"] for event in page["events"]]
+        usage += [use["id"] for use in page["usage"]]
+        if page["next_events_after"] is None:
+            break
+        path = f"/customers/long/export?events_after={page['next_events_after']}&usage_after={page['next_usage_after']}"
+    assert (len(events), len(usage)) == (4, 6)
+    assert events == sorted(set(events))
+    assert usage == sorted(set(usage))
+
+
+@pytest.mark.parametrize("damage", ["wrapped_key = 'x'::bytea", "wrapped_key = NULL", "gone"])
+async def test_a_key_that_is_damaged_or_gone_holds_up_no_list(
+    client: Client, services: Services, damage: str, database: Database
+) -> None:
+    customer = f"damaged-{len(damage)}"
+    license = await a_person(client, customer)
+    path = f"/licenses/{license['license_id']}"
+    (subject,) = (await client.admin("GET", f"/customers/{customer}/export"))["subject_ids"]
+    id = UUID(subject)
+    change = "DELETE FROM data_subjects" if damage == "gone" else f"UPDATE data_subjects SET {damage}"
+    stored(database, f"{change} WHERE subject_id = %s", id)
+    services.vault.forget(id)
+    services.standings._standings.clear()
+    listed = await client.admin("GET", "/licenses?per_page=100")
+    assert license["license_id"] in [row["license_id"] for row in listed["licenses"]]
+    for each in (path, f"{path}/devices", f"{path}/events"):
+        assert (await client.admin("GET", each)).status == 200
+    assert (await client.admin("GET", path))["email"] is None
+    assert (await client.validate(license, "hw-1")).status == 200
+    assert (await client.activate(license, "hw-9", fields=DEVICE)).status == 201
+    assert (await client.b_admin("GET", "/licenses?per_page=100")).status == 200
+    if damage.endswith("bytea"):
+        assert (await erase(client, customer)).status == 200, "one that is damaged can be erased"
+
+
+async def test_a_damaged_licence_key_holds_up_no_list(client: Client, database: Database) -> None:
+    license = await client.new_license(customer_id="unreadable")
+    stored(database, "UPDATE licenses SET key_sealed = 'x' WHERE license_id = %s", license["license_id"])
+    assert (await client.admin("GET", "/licenses?per_page=100")).status == 200
+    assert (await client.admin("GET", f"/licenses/{license['license_id']}"))["license_key"] == ""
+
+
+@pytest.mark.parametrize("name", ["two%20words", "a%2Fb", "Zw%C3%B6lf", "50%25"])
+async def test_any_customer_id_can_be_named(client: Client, name: str) -> None:
+    await client.new_license(customer_id=unquote(name))
+    url = URL(f"{client.base}/api/v1/admin/customers/{name}/erase", encoded=True)
+    headers = {"X-Admin-API-Key": client.secrets.admin_api_key}
+    async with client.session.post(url, json={"reason": REASON}, headers=headers) as reply:
+        assert reply.status == 200
+
+
+async def test_what_is_wrong_is_refused_before_anything_is_done(client: Client, services: Services) -> None:
+    await client.new_license(customer_id="careful")
+    before = ErasureRegister(services.register.path).read()
+    for body in ({}, {"reason": ""}, {"reason": " "}, {"reason": None}):
+        assert (await client.admin("POST", "/customers/careful/erase", body)).status == 400
+    assert (await client.admin("POST", "/customers/careful/erase?by=name", {"reason": REASON})).status == 400
+    for by in ("license_id", "subject_id"):
+        assert (await erase(client, "no-uuid", by)).status == 404
+    assert (
+        await client.admin("POST", "/customers/careful/erase", {"reason": REASON}, x_admin_api_key="x")
+    ).status == 401
+    assert ErasureRegister(services.register.path).read() == before
+    assert (await client.admin("GET", "/licenses?customer_id=careful"))["licenses"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import LiteralString, Self
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -62,6 +62,17 @@ class Cluster:
     def _clone(self, name: str, template: str) -> None:
         statement = "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY"
         self._execute(SQL(statement).format(Identifier(name), Identifier(template)))
+
+    @property
+    def folder(self) -> Path:
+        """The server's data folder, with its write-ahead log and its own log."""
+        return Path(self._folder.name)
+
+    def execute(self, statement: LiteralString, database: Database | None = None) -> None:
+        """Execute a statement as the server's administrator, outside of a transaction."""
+        url = database.url if database is not None else self.server.url()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statement)
 
     def _database(self, name: str) -> Database:
         url = self.server.url(dbname=name)

@@ -58,6 +58,8 @@ POINTS = {
     "committed": Point("commands.recorder:LicensingRecorder.insert_events", "after"),
     "outcomes known": Point("commands.writer:_resolve", "before"),
     "answering": Point("api.connections:Connection._send", "before"),
+    # An erasure: the register outside the database has it, then it is an order like others.
+    "registered": Point("infra.erasure_register:ErasureRegister.add", "after"),
     # A round of the usage log: the lock is held from its beginning on.
     "usage round begun": Point("commands.usage_connection:UsageConnection._send", "after", _called_by("store")),
     "usage rows sent": Point("commands.usage_connection:UsageConnection._flush", "after", _called_by("store")),

@@ -108,6 +108,11 @@ class Rabbit:
         self._epmd: subprocess.Popen[bytes] | None = None
         self._script: subprocess.Popen[bytes] | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Where the server keeps its queues and its log."""
+        return self._path
+
     def __enter__(self) -> Self:
         # An Erlang port mapper of its own: the usual one would be shared, and would stay behind.
         self._epmd = subprocess.Popen(
