@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -44,6 +45,10 @@ def reconcile(database: Database, application: LicensingApplication, register: E
     Raises psycopg's errors, and OSError where the register can't be read: to serve without it could show whom a
     restored backup has brought back.
     """
+    if not register.path.exists():
+        # So that it is there to be copied. Who may only read it has none to make.
+        with suppress(OSError):
+            register.add(())
     known = register.read()
     with database.connect("lizenzserver-erasures") as connection:
         listed = {erasure.subject_id: erasure for erasure in known}

@@ -165,10 +165,9 @@ def writable_folder(text: str) -> Path:
     return folder
 
 
-def file_to_write(text: str) -> Path:
-    """A file, there or not, in a folder that this process may write."""
-    folder = writable_folder(str(Path(text).expanduser().parent))
-    path = folder / Path(text).name
+def file_of_ours(text: str) -> Path:
+    """A file, there or not; whoever only reads it need not be able to make it."""
+    path = Path(text).expanduser().absolute()
     if path.exists() and not path.is_file():
         raise ValueError(f"{shown(str(path))} is no file")
     return path

@@ -149,7 +149,7 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         tls_cert=read.optional("TLS_CERT", values.readable_file),
         tls_key=read.optional("TLS_KEY", values.readable_file),
         geo_database=read.optional("GEO_DATABASE", values.geo_database),
-        erasure_register=read.optional("ERASURE_REGISTER", values.file_to_write),
+        erasure_register=read.optional("ERASURE_REGISTER", values.file_of_ours),
         anomaly_thresholds=read.optional("ANOMALY_THRESHOLDS", values.thresholds),
         usage_retention_days=read.value("USAGE_RETENTION_DAYS", values.whole(1, 3650)),
         usage_wait_ms=read.value("USAGE_WAIT_MS", values.whole(0, 60_000)),

@@ -21,6 +21,7 @@ from domain.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
     Cause,
+    CustomerErased,
     DeviceActivated,
     DeviceDeactivated,
     DeviceRenamed,
@@ -111,6 +112,9 @@ VERSION_1: tuple[Fact, ...] = (
         section="anomaly_thresholds",
         values={"quiet_seconds": 604800, "guessing_keys": 15.5, "risk_points": [20.0, 50.0, 75.0, 90.0]},
         changed=("guessing_keys",),
+    ),
+    CustomerErased(
+        license_ids=(UUID(int=6),), ordered_at=TIME, ordered_by="admin:maria", sealed={"reason": b"sealed reason"}
     ),
 )
 """What the files in stored_events hold. Neither these nor the files may ever be changed; add new ones."""

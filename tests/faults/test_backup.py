@@ -127,6 +127,21 @@ class Customers:
         headers = {"X-API-Key": self.api_key, "X-Request-ID": request_id}
         self.answered[request_id] = self.post("license", f"/api/v1/license/{what}", body, **headers).status_code
 
+    def erase(self, number: int) -> None:
+        """Erase a customer, of whom a backup may still have all."""
+        headers = {"X-Admin-API-Key": self.secret("ADMIN_API_KEY")}
+        path = f"/api/v1/admin/customers/customer-{number}/erase"
+        assert self.post("admin", path, {"reason": "ticket"}, **headers).status_code == 200
+
+    def shown(self, number: int) -> dict[str, Any]:
+        """Return a licence as administrators see it."""
+        found: dict[str, Any] = requests.get(
+            f"{self.serving.url('admin')}/api/v1/admin/licenses/{self.licenses[number]['license_id']}",
+            headers={"X-Admin-API-Key": self.secret("ADMIN_API_KEY")},
+            timeout=SECONDS,
+        ).json()
+        return found
+
     def validate(self, license: dict[str, Any], hardware_id: str) -> requests.Response:
         body = {"license_key": license["license_key"], "hardware_id": hardware_id}
         return self.post("license", "/api/v1/license/validate", body, **{"X-API-Key": self.api_key})
@@ -167,12 +182,7 @@ def check_service(customers: Customers, serving: Serving) -> None:
         "license", "/api/v1/license/heartbeat", {}, Authorization=f"Bearer {customers.tokens['access_token']}"
     )
     assert beat.status_code == 200, beat.text
-    license_id = customers.licenses[0]["license_id"]
-    shown = requests.get(
-        f"{serving.url('admin')}/api/v1/admin/licenses/{license_id}",
-        headers={"X-Admin-API-Key": customers.secret("ADMIN_API_KEY")},
-        timeout=SECONDS,
-    ).json()
+    shown = customers.shown(0)
     assert (shown["customer_id"], shown["email"]) == ("customer-0", "c0@example.com")
     customers.answered.clear()
     customers.order(9_999)
@@ -186,6 +196,7 @@ def test_a_base_backup_of_the_embedded_database(folder: Path) -> None:
         customers.begin()
         with customers.going_on() as before:
             shell(folder, PROGRAMS, here(folder, block("operations.md", "backup: embedded")))
+        customers.erase(2)
         assert serving.end(signal.SIGTERM) == 0
 
     # Elsewhere, as the page advises: its commands but the last, which serves until somebody ends it.
@@ -204,6 +215,10 @@ def test_a_base_backup_of_the_embedded_database(folder: Path) -> None:
     assert (data_dir.stat().st_mode & 0o777, (data_dir / "keys").stat().st_mode & 0o777) == (0o700, 0o700)
     with Serving(environment(data_dir)) as serving:
         check_service(customers, serving)
+        shown = customers.shown(2)
+        assert (shown["customer_id"], shown["email"]) == (None, None), (
+            "the register has erased again whom it brought back"
+        )
         assert serving.end(signal.SIGTERM) == 0
     assert postgres_of(data_dir) == []
 

@@ -17,7 +17,17 @@ from workers.relay import Relay
 
 KEYS_NOBODY_HAS = tuple(f"LIC-ZZZZZZZZZZZ{last}" for last in "ABCDEFGHJKLMNPQ")
 """Enough for an alert."""
-PERSONAL = ("ann@example.com", "Büro-PC", "Zoës Mac", "acme-4711", "Windows", "203.0.113.7", "left us", "note to self")
+PERSONAL = (
+    "ann@example.com",
+    "Büro-PC",
+    "Zoës Mac",
+    "acme-4711",
+    "gone-4711",
+    "Windows",
+    "203.0.113.7",
+    "left us",
+    "note to self",
+)
 """Texts that are in what is sent below, and must not be in a message."""
 
 DETECTION_SECONDS = 30.0
@@ -36,6 +46,8 @@ async def everything_happens(client: Client, database: Database) -> dict[str, An
     await _done(client.request("DELETE", f"/api/v1/auth/api-keys/{key_id}", x_admin_secret=secret))
     await _an_anomaly_is_dismissed(client)
     await asyncio.to_thread(change_thresholds, database, hammer_run=DEFAULT.hammer_run + 1)
+    await client.new_license(customer_id="gone-4711", email="ann@example.com")
+    await _done(client.admin("POST", "/customers/gone-4711/erase", {"reason": "left us"}))
     return license
 
 

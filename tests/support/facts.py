@@ -13,6 +13,7 @@ from domain.facts import (
     AnomalyResolved,
     ApiKeyCreated,
     Cause,
+    CustomerErased,
     DeviceActivated,
     DeviceRenamed,
     Fact,
@@ -80,6 +81,14 @@ _FIELDS: dict[type[Fact], tuple[dict[str, st.SearchStrategy[object]], dict[str, 
     SettingsChanged: (
         {"section": TEXT, "values": st.dictionaries(TEXT, VALUES | st.lists(VALUES, max_size=4), max_size=4)},
         {"changed": LISTS},
+    ),
+    CustomerErased: (
+        {},
+        {
+            "license_ids": st.lists(st.uuids(), max_size=4).map(tuple),
+            "ordered_at": st.none() | TIMES,
+            "ordered_by": OPTIONAL,
+        },
     ),
 }
 

@@ -22,6 +22,7 @@ from domain.facts import (
     AnomalyResolved,
     ApiKeyCreated,
     ApiKeyRevoked,
+    CustomerErased,
     DeviceActivated,
     DeviceDeactivated,
     DeviceRenamed,
@@ -121,6 +122,9 @@ class Views:
                 )
             case SettingsChanged():
                 pass  # no view tells settings
+            case CustomerErased():
+                for license_id in fact.license_ids:
+                    self.licenses[license_id]["email_hash"] = None
             case _:
                 raise AssertionError(f"the checker does not know {fact}")
 

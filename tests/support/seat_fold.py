@@ -223,6 +223,10 @@ class SeatFold:
     def _settings_changed(self, event: Event) -> None:
         """No view tells settings."""
 
+    def _customer_erased(self, event: Event) -> None:
+        for license_id in event.data.get("license_ids", []):
+            self.licenses[UUID(license_id)]["email_hash"] = None
+
     def _seat(self, event: Event, hardware_id: str) -> None:
         key = event.aggregate, digest(hardware_id)
         if self.devices.get(key, {}).get("is_active"):
