@@ -24,7 +24,7 @@ FROM ${PYTHON}
 RUN python -m pip uninstall --yes --root-user-action ignore pip setuptools wheel \
     && groupadd --gid 10001 lizenzserver \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin lizenzserver \
-    && install --directory --owner=10001 --group=10001 --mode=0700 /erasures
+    && mkdir --mode=0700 /erasures && chown 10001:10001 /erasures
 COPY --from=build /opt/lizenzserver /opt/lizenzserver
 ENV PATH=/opt/lizenzserver/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pika.exceptions import AMQPError
 
 from infra.postgres import Database
 from tests.support.byte_search import found_in
 from tests.support.client import Client, Secrets, eventually
 from tests.support.cluster import Cluster
 from tests.support.command import environment, run
-from tests.support.rabbit import Rabbit
+from tests.support.rabbit import Rabbit, VirtualHost
 from tests.support.service import running, settings_for
 
 CUSTOMERS = int(os.environ.get("ERASED_CUSTOMERS", "4"))
@@ -80,102 +81,103 @@ def bare_cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield running_cluster
 
 
-def log_of(database: Database, up_to: int) -> list[tuple[Any, ...]]:
+def log_of(database: Database) -> list[tuple[Any, ...]]:
     with database.connect() as connection:
-        rows = connection.execute(
-            "SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events"
-            " WHERE notification_id <= %s ORDER BY notification_id",
-            (up_to,),
-        ).fetchall()
+        rows = connection.execute("SELECT * FROM licensing_events ORDER BY notification_id").fetchall()
     return [tuple(row.values()) for row in rows]
 
 
-def exported(environ: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = run(environ, *arguments)
-    assert done.returncode == 0, done.stderr
-    (folder / f"{'-'.join(arguments[:2])}.txt").write_text(done.stdout + done.stderr)
-    return done
+def keys_of(database: Database) -> list[bytes]:
+    with database.connect() as connection:
+        return [bytes(row["wrapped_key"]) for row in connection.execute("SELECT * FROM data_subjects").fetchall()]
+
+
+COMMANDS = (
+    ("licenses", "export", "licences.csv"),
+    ("licenses", "list", "--limit", "1000", "--json"),
+    ("usage", "export", "--out", "usage.jsonl", "--licenses", "licences.jsonl"),
+    ("tail", "--from", "begin", "--no-follow"),
+    ("rebuild", "licenses"),
+    *(("check", view) for view in ("licenses", "seats")),
+    ("licenses", "list", "--json"),
+)
+"""All that writes down what is stored, and the views made anew from the log."""
+
+
+async def export(environ: dict[str, str], out: Path) -> None:
+    """Run all of these; what they write and print is in the folder then."""
+    for arguments in COMMANDS:
+        named = [str(out / one) if "." in one else one for one in arguments]
+        done = await asyncio.to_thread(run, environ, *named)
+        assert done.returncode == 0, done.stderr
+        (out / f"{'-'.join(arguments[:2])}.txt").write_text(done.stdout + done.stderr)
+
+
+async def take_all(host: VirtualHost, database: Database, broker: Path, out: Path) -> list[tuple[str, str]]:
+    """Take what analysts are told, once all is; return what the broker's files have of whoever was erased."""
+
+    async def is_all_told() -> bool:
+        with database.connect() as connection:
+            row = connection.execute(
+                "SELECT event_position >= (SELECT max(notification_id) FROM licensing_events) AS told"
+                " FROM consumers WHERE consumer = 'relay'"
+            ).fetchone()
+        return bool(row and row["told"])
+
+    await eventually(is_all_told, 60)
+    # Before they are taken: the broker has them in its files.
+    found = [(marker, f"broker/{file}") for marker, file in found_in(broker, MARK, NETWORK)]
+    assert list(found_in(broker, SEEN)), "the search finds what is there"
+    messages = await asyncio.to_thread(host.take, "analysts")
+    assert "customer.erased" in {message.key for message in messages}
+    (out / "messages.txt").write_text("\n".join(map(str, messages)))
+    return found
+
+
+async def listen(host: VirtualHost) -> None:
+    """Bind a queue of an analyst's, once the relay has made the exchange."""
+
+    async def is_bound() -> bool:
+        with suppress(AMQPError):
+            await asyncio.to_thread(host.new_queue, "analysts")
+            return True
+        return False
+
+    await eventually(is_bound, 30)
 
 
 async def test_nothing_of_whoever_was_erased_is_anywhere(
     bare_cluster: Cluster, rabbit: Rabbit, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = bare_cluster.new_database()
+    database, host = bare_cluster.new_database(), rabbit.new_host()
     with database.connect_owner() as owner:
         owner.execute("ALTER TABLE lizenzserver.licensing_events ALTER COLUMN state SET STORAGE EXTERNAL")
         owner.execute("ALTER TABLE lizenzserver.idempotency ALTER COLUMN answer_sealed SET STORAGE EXTERNAL")
-    host = rabbit.new_host()
     data, out = tmp_path / "data", tmp_path / "out"
     out.mkdir()
     caplog.set_level("DEBUG")
     async with running(settings_for(data, AMQP_URL=host.url, LOG_LEVEL="debug"), database) as (services, client):
-
-        async def has_exchange() -> bool:
-            try:
-                await asyncio.to_thread(host.new_queue, "analysts")
-            except Exception:  # noqa: BLE001 - the relay makes the exchange in its own time
-                return False
-            return True
-
-        await eventually(has_exchange)
+        await listen(host)
         clients = [Client(client.session, client.base, client.secrets) for _ in range(CUSTOMERS)]
         for one in clients:
             one.api_key = client.api_key
         await asyncio.gather(*(live(one, number) for number, one in enumerate(clients)))
-        with database.connect() as connection:
-            row = connection.execute("SELECT max(notification_id) AS last FROM licensing_events").fetchone()
-            wrapped = [
-                bytes(found["wrapped_key"])
-                for found in connection.execute("SELECT wrapped_key FROM data_subjects").fetchall()
-            ]
-        assert row is not None
-        before = log_of(database, row["last"])
-        kept = await client.admin("GET", f"/customers/{customer(0)}/export")
-        assert MARK in str(kept.body), "until then it is there"
-        assert NETWORK in str(kept.body)
+        before, wrapped = log_of(database), keys_of(database)
+        kept = str((await client.admin("GET", f"/customers/{customer(0)}/export")).body)
+        assert MARK in kept, "until then it is there"
+        assert NETWORK in kept
         await asyncio.gather(*(erase(one, number) for number, one in enumerate(clients)))
-        assert log_of(database, row["last"]) == before, "no event was changed: proofs go on to hold"
+        assert log_of(database)[: len(before)] == before, "no event was changed: proofs go on to hold"
         assert services.usage.queued() == 0
-
-        async def all_told() -> bool:
-            with database.connect() as connection:
-                found = connection.execute(
-                    "SELECT bool_and(event_position >= (SELECT max(notification_id) FROM licensing_events)) AS told"
-                    " FROM consumers WHERE consumer = 'relay'"
-                ).fetchone()
-            return bool(found and found["told"])
-
-        await eventually(all_told, 60)
-        # Before they are taken: the broker has them in its files.
-        found = [(marker, f"broker/{file}") for marker, file in found_in(rabbit.folder, MARK, NETWORK)]
-        assert list(found_in(rabbit.folder, SEEN)), "the search finds what is there"
-        messages = await asyncio.to_thread(host.take, "analysts")
-        assert "customer.erased" in {message.key for message in messages}
-        (out / "messages.txt").write_text("\n".join(map(str, messages)))
-        environ = environment(data, DATABASE_URL=database.url, ADMIN_API_KEY=Secrets().admin_api_key)
-        for arguments in (
-            ("licenses", "export", str(out / "licences.csv")),
-            ("licenses", "list", "--limit", "1000", "--json"),
-            ("usage", "export", "--out", str(out / "usage.jsonl"), "--licenses", str(out / "licences.jsonl")),
-            ("tail", "--from", "begin", "--no-follow"),
-            *(("check", view) for view in ("licenses", "usage", "devices-seen", "seats")),
-            ("rebuild", "licenses"),
-            ("licenses", "list", "--json"),
-        ):
-            await asyncio.to_thread(exported, environ, out, *arguments)
-        listed = await client.admin("GET", "/licenses?per_page=100")
-        (out / "list.txt").write_text(str(listed.body))
+        found = await take_all(host, database, rabbit.folder, out)
+        await export(environment(data, DATABASE_URL=database.url, ADMIN_API_KEY=Secrets().admin_api_key), out)
+        (out / "list.txt").write_text(str((await client.admin("GET", "/licenses?per_page=100")).body))
         (out / "log.txt").write_text(caplog.text)
     bare_cluster.execute("CHECKPOINT")
-    places = {name: tmp_path / name for name in ("data", "out")} | {"server": bare_cluster.folder}
-    found += [
-        (marker, f"{name}/{file}")
-        for name, folder in places.items()
-        for marker, file in found_in(folder, MARK, NETWORK)
-    ]
+    found += list(found_in(tmp_path, MARK, NETWORK))
     assert found == []
-    visible = {file.split("/")[0] + "/" + file.split("/")[1] for _, file in found_in(bare_cluster.folder, SEEN)}
-    assert {"postgres/base", "postgres/pg_wal"} <= visible, "the search finds what is there"
+    visible = {file for _, file in found_in(bare_cluster.folder, SEEN)}
+    assert {"base", "pg_wal"} <= {file.split("/")[1] for file in visible}, "the search finds what is there"
     assert {"messages.txt", "licences.csv", "tail---from.txt"} <= {file for _, file in found_in(out, SEEN)}
     # With the service key, a wrapped key that is left over would open all of it: this is how to be rid of it.
     bare_cluster.execute("VACUUM FULL lizenzserver.data_subjects", database)
