@@ -56,7 +56,8 @@ async def find(vault: Vault, connection: Any, name: str, by: NamedBy) -> Custome
         case "subject_id":
             found = await _by_id(customers.by_subject, connection, name)
     if not found:
-        raise NotFound("Customer not found", licenses_of_others=[str(license_id) for license_id in others])
+        named = {"licenses_of_others": [str(license_id) for license_id in others]} if others else {}
+        raise NotFound("Customer not found", **named)
     licenses = await customers.licenses_by_subject(connection, found)
     subjects = tuple(SubjectToErase(subject_id=one, license_ids=tuple(licenses[one])) for one in found)
     return Customer(subjects=subjects, licenses_of_others=tuple(others))

@@ -14,25 +14,28 @@ import msgspec
 from api import customers
 from api.body import to_struct
 from api.customer_export import PAGE, CustomerExport
+from api.customers import Customer
 from api.schemas.customers import EraseRequest, NamedBy
 from cli.core import Workbench
+from cli.errors import Failure
 from cli.output import working
 from cli.private_file import draft_of
 from commands.event_mapper import decoder
 from commands.orders import EraseCustomer
+from domain.errors import NotFound
 from infra.erasure_register import Erasure
 
 _encode = msgspec.json.Encoder().encode
 
 
 async def erase(bench: Workbench, name: str, by: NamedBy, reason: str) -> dict[str, Any]:
-    """Erase a customer and return who that was. Raises NotFound, ServiceUnavailable."""
+    """Erase a customer and return who that was. Raises Failure, ServiceUnavailable."""
     body = to_struct({"reason": reason}, EraseRequest)
     return await bench.until_current(lambda: _erase(bench, name, by, body.reason))
 
 
 async def _erase(bench: Workbench, name: str, by: NamedBy, reason: str) -> dict[str, Any]:
-    found = await customers.find(bench.vault, bench.connection, name, by)
+    found = await _find(bench, name, by)
     record_id = await bench.subjects.make(bench.connection)
     now, cause = bench.clock.now(), bench.cause(EraseCustomer)
     lines = [Erasure(subject_id=one, ordered_at=now, ordered_by=cause.actor) for one in found.subject_ids]
@@ -51,6 +54,15 @@ async def _erase(bench: Workbench, name: str, by: NamedBy, reason: str) -> dict[
     }
 
 
+async def _find(bench: Workbench, name: str, by: NamedBy) -> Customer:
+    try:
+        return await customers.find(bench.vault, bench.connection, name, by)
+    except NotFound as nobody:
+        others = nobody.details.get("licenses_of_others", [])
+        also = f"; customers with an id have it in {len(others)} licences, such as {others[0]}" if others else ""
+        raise Failure(f"there is no such customer, or not any more{also}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Exported:
     """How much was written."""
@@ -61,8 +73,8 @@ class Exported:
 
 
 async def export(bench: Workbench, name: str, by: NamedBy, out: str) -> Exported:
-    """Write all that is stored of a customer as one JSON object, page after page. Raises NotFound, OSError."""
-    found = await customers.find(bench.vault, bench.connection, name, by)
+    """Write all that is stored of a customer as one JSON object, page after page. Raises Failure, OSError."""
+    found = await _find(bench, name, by)
     exported = CustomerExport(bench.vault, bench.connection, found, decoder())
     await exported.open()
     with _target(out) as file, working("Exporting"):
