@@ -11,6 +11,7 @@ import msgspec
 
 from api.schemas.admin import CreateRequest, LicenseAnswer
 from commands.orders import IssueLicenses, LicenseToIssue
+from commands.recorder import OrderOutdated
 from domain.identifiers import KeyFormat, license_key_digest, new_license_key
 from domain.issuing import Terms
 from infra.subjects import Subjects
@@ -66,9 +67,14 @@ async def order_of(call: Call, wanted: Sequence[Wanted]) -> tuple[IssueLicenses,
 async def prepare(
     vault: Vault, subjects: Subjects, connection: Any, wanted: Sequence[Wanted], now: datetime
 ) -> list[tuple[LicenseToIssue, LicenseAnswer]]:
-    """Make keys and subjects and seal what is personal; return each licence to issue with how it will be shown."""
+    """Make keys and subjects and seal what is personal; return each licence to issue with how it will be shown.
+
+    Raises OrderOutdated where a customer was erased meanwhile, or has a key that is damaged.
+    """
     hashes = [subjects.lookup_hash(one.customer_id, one.email) for one in wanted]
     known = await subjects.ensure(connection, hashes)
+    if not all(map(vault.knows, known.values())):
+        raise OrderOutdated(frozenset())
     return [_prepare(vault, one, known[lookup], now) for one, lookup in zip(wanted, hashes, strict=True)]
 
 

@@ -277,6 +277,8 @@ async def test_a_key_that_is_damaged_or_gone_holds_up_no_list(
     assert (await client.validate(license, "hw-1")).status == 200
     assert (await client.activate(license, "hw-9", fields=DEVICE)).status == 201
     assert (await client.b_admin("GET", "/licenses?per_page=100")).status == 200
+    more = await client.admin("POST", "/licenses", {"customer_id": customer})
+    assert more.status == (201 if damage == "gone" else 503), "nothing is sealed under a key that nobody has"
     if damage.endswith("bytea"):
         assert (await erase(client, customer)).status == 200, "one that is damaged can be erased"
 
