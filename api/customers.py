@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from api.call import as_uuid
 from api.schemas.customers import NamedBy
 from commands.orders import SubjectToErase
 from domain.errors import NotFound, ServiceUnavailable
@@ -64,11 +65,8 @@ async def find(vault: Vault, connection: Any, name: str, by: NamedBy) -> Custome
 
 
 async def _by_id(read: Any, connection: Any, name: str) -> list[UUID]:
-    try:
-        id = UUID(name)
-    except ValueError:
-        return []
-    found: list[UUID] = await read(connection, id)
+    id = as_uuid(name)
+    found: list[UUID] = [] if id is None else await read(connection, id)
     return found
 
 

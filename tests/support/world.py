@@ -166,6 +166,8 @@ def _admins(world: World, seat: Seat, mark: str) -> list[Request]:
         Request("GET", f"{one}/events?hours=24", key),
         Request("GET", f"{one}/usage?days=30", key),
         Request("GET", "/api/v1/admin/statistics", key),
+        Request("GET", f"/api/v1/admin/customers/{seat.license['license_id']}/export?by=license_id&usage_after=1", key),
+        Request("POST", f"/api/v1/admin/customers/nobody-{mark}/erase?by=email", key, {"reason": "asked for it"}),
         Request("GET", f"{anomalies}?kind=key_guessing&per_page=2", key),
         Request("GET", f"{anomalies}/{world.anomaly_id}", key),
         Request("POST", f"{anomalies}/{world.anomaly_id}/acknowledge", key, {"reason": "asked them"}),
