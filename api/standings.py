@@ -193,5 +193,7 @@ async def unknown_line(call: Call, key_digest: bytes, operation: Operation, hard
         reason=LicenseNotFound.code,
         country=origin.country,
         network=origin.network_hash,
-        details_sealed=services.usage_details.seal(subject_id, call.address, origin.place),
+        details_sealed=services.usage_details.seal(subject_id, call.address, origin.place)
+        if services.vault.knows(subject_id)
+        else None,
     )

@@ -9,10 +9,9 @@ from uuid import UUID
 
 from domain.facts import Recorded
 
-# A data subject has events only once it was erased.
-_OF_LICENSE = """
+_OF_AGGREGATE = """
     SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events
-    WHERE originator_id = ANY(%s) ORDER BY notification_id DESC
+    WHERE originator_id = %s ORDER BY originator_version DESC
 """
 
 Decode = Callable[[dict[str, Any]], Recorded]
@@ -21,11 +20,17 @@ Decode = Callable[[dict[str, Any]], Recorded]
 async def of_license(
     connection: Any, license_id: UUID, subject_id: UUID, since: datetime, decode: Decode
 ) -> list[tuple[int, Recorded]]:
-    """Return (position, event) of a licence's and its data subject's events at or after `since`, newest first.
+    """Return (position, event) of a licence's events that occurred at or after `since`, newest first.
 
-    `decode` turns a stored row into an event.
+    Its data subject has events only once it was erased; they are among them. `decode` turns a stored row into an event.
     """
-    cursor = await connection.execute(_OF_LICENSE, ([license_id, subject_id],))
+    found = await _since(connection, license_id, since, decode)
+    erasures = await _since(connection, subject_id, since, decode)
+    return sorted(found + erasures, key=lambda one: one[0], reverse=True) if erasures else found
+
+
+async def _since(connection: Any, aggregate_id: UUID, since: datetime, decode: Decode) -> list[tuple[int, Recorded]]:
+    cursor = await connection.execute(_OF_AGGREGATE, (aggregate_id,))
     found: list[tuple[int, Recorded]] = []
     async for row in cursor:
         event = decode(row)
