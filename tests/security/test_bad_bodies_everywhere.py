@@ -99,6 +99,7 @@ def check_refused(reply: Reply, endpoint: Endpoint, why: str) -> None:
 def request_to(endpoint: Endpoint, world: World, seat: Seat) -> Request:
     """Return the valid request to an endpoint, with a token that has not been counted yet."""
     ids = {"{license_id}": seat.license["license_id"], "{key_id}": world.key_id, "{anomaly_id}": world.anomaly_id}
+    ids["{customer_id}"] = world.customer_id
     path = "/".join(ids.get(part, part) for part in endpoint.path.split("/"))
     requests = valid_requests(world, seat, str(uuid4()))
     return next(one for one in requests if (one.method, one.path.partition("?")[0]) == (endpoint.method, path))

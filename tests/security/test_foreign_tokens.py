@@ -187,6 +187,7 @@ def is_to(request: Request, endpoint: Endpoint, world: World, seat: Seat) -> boo
         f"{world.b_license['license_id'][:-1]}0": "{license_id}",
         world.key_id: "{key_id}",
         world.anomaly_id: "{anomaly_id}",
+        world.customer_id: "{customer_id}",
     }
     path = "/".join(ids.get(part, part) for part in request.path.partition("?")[0].split("/"))
     return (request.method, path) == (endpoint.method, endpoint.path)

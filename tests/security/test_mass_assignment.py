@@ -70,8 +70,11 @@ class Ground:
         base = "/api/v1/admin"
         one = f"{base}/licenses/{self.seat.license['license_id']}"
         first, second = self.anomalies
+        gone = str(uuid4())
         return [
             Request("POST", f"{base}/licenses", key, {"customer_id": "c"}),
+            Request("POST", f"{base}/licenses", key, {"customer_id": gone}),
+            Request("POST", f"{base}/customers/{gone}/erase", key, {"reason": "r"}),
             Request("POST", f"{base}/licenses/bulk-create", key, {"licenses": [{"customer_id": "c"}]}),
             Request("POST", f"{one}/transfer", key, {"from_hardware_id": "third", "to_hardware_id": "fourth"}),
             Request("POST", f"{one}/devices/deactivate", key, {"hardware_id": "fourth"}),

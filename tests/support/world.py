@@ -29,7 +29,7 @@ class Seat:
 class World:
     """What requests can be about. `b_license` is a licence of the second dialect with an active device.
 
-    `anomaly_id` is nobody's, unless an anomaly was brought about.
+    `anomaly_id` is nobody's, unless an anomaly was brought about; nor is `customer_id` any customer's.
     """
 
     client: Client
@@ -37,6 +37,7 @@ class World:
     b_license: dict[str, Any]
     key_id: str
     anomaly_id: str = "00000000-0000-4000-8000-000000000000"
+    customer_id: str = "00000000-0000-4000-8000-00000000c0de"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +167,8 @@ def _admins(world: World, seat: Seat, mark: str) -> list[Request]:
         Request("GET", f"{one}/events?hours=24", key),
         Request("GET", f"{one}/usage?days=30", key),
         Request("GET", "/api/v1/admin/statistics", key),
-        Request("GET", f"/api/v1/admin/customers/{seat.license['license_id']}/export?by=license_id&usage_after=1", key),
-        Request("POST", f"/api/v1/admin/customers/nobody-{mark}/erase?by=email", key, {"reason": "asked for it"}),
+        Request("GET", f"/api/v1/admin/customers/{world.customer_id}/export?by=customer_id&usage_after=0", key),
+        Request("POST", f"/api/v1/admin/customers/{world.customer_id}/erase?by=email", key, {"reason": "asked for it"}),
         Request("GET", f"{anomalies}?kind=key_guessing&per_page=2", key),
         Request("GET", f"{anomalies}/{world.anomaly_id}", key),
         Request("POST", f"{anomalies}/{world.anomaly_id}/acknowledge", key, {"reason": "asked them"}),
