@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """The data subjects that a name stands for, with all their licences.
 
-    `licenses_of_others` carry the e-mail by which they were found, but belong to customers with an id.
+    `licenses_of_others` carry the e-mail by which they were found too, but are not theirs alone.
     """
 
     subjects: tuple[SubjectToErase, ...]

@@ -59,7 +59,7 @@ async def _find(bench: Workbench, name: str, by: NamedBy) -> Customer:
         return await customers.find(bench.vault, bench.connection, name, by)
     except NotFound as nobody:
         others = nobody.details.get("licenses_of_others", [])
-        also = f"; customers with an id have it in {len(others)} licences, such as {others[0]}" if others else ""
+        also = f"; {len(others)} licences of others carry it, such as {others[0]}" if others else ""
         raise Failure(f"there is no such customer, or not any more{also}") from None
 
 

@@ -10,12 +10,17 @@ from psycopg import Connection
 
 _BY_LOOKUP = "SELECT subject_id FROM data_subjects WHERE lookup_hash = %s AND wrapped_key IS NOT NULL"
 
-# Whoever has a customer id is found by that alone: a company's licences carry the e-mails of several people.
+# Whoever has a customer id is found by that alone: a company's licences carry the e-mails of several people. Nor is
+# anybody found by an e-mail that only some of the licences carry, such as one that was handed on.
 _BY_EMAIL = """
     SELECT s.subject_id FROM data_subjects s WHERE s.lookup_hash = %(hash)s AND s.wrapped_key IS NOT NULL
     UNION
     SELECT l.subject_id FROM licenses l JOIN data_subjects s USING (subject_id)
     WHERE l.email_hash = %(hash)s AND l.customer_id_sealed IS NULL AND s.wrapped_key IS NOT NULL
+        AND NOT EXISTS (
+            SELECT FROM licenses other
+            WHERE other.subject_id = l.subject_id AND other.email_hash IS DISTINCT FROM %(hash)s
+        )
     ORDER BY subject_id
 """
 _OTHERS_WITH_EMAIL = """
@@ -50,7 +55,7 @@ async def by_lookup(connection: Any, lookup_hash: bytes) -> list[UUID]:
 
 
 async def by_email(connection: Any, email_hash: bytes) -> list[UUID]:
-    """Return the data subjects without a customer id that are known by an e-mail, now or when first seen."""
+    """Return the data subjects without a customer id that an e-mail stands for: when first seen, or on all licences."""
     return await _subjects(connection, _BY_EMAIL, {"hash": email_hash})
 
 

@@ -34,7 +34,7 @@ class ErasedAnswer(msgspec.Struct, kw_only=True):
     """Who was erased, and which licences were theirs.
 
     `record_id` is the data subject under whose key the reason is kept; it can be erased too. `licenses_of_others` carry
-    the e-mail by which they were named, and belong to customers with an id: nothing of those was erased.
+    the e-mail by which they were named: nothing of those was erased.
     """
 
     subject_ids: list[UUID]

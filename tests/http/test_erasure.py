@@ -176,6 +176,17 @@ async def test_by_email_whoever_is_known_by_it_alone_is_found(client: Client) ->
     assert (await client.b_client("POST", "/activate", device)).status == 404
 
 
+async def test_by_email_nobody_loses_what_another_has_taken_over(client: Client) -> None:
+    body = {"email": "uma@example.org", "product": "App", "edition": "Pro", "max_activations": 2}
+    hers, handed_on = [(await client.b_admin("POST", "/licenses", body)).body["license_id"] for _ in range(2)]
+    assert (await client.admin("PATCH", f"/licenses/{handed_on}", {"email": "vera@example.org"})).status == 200
+    refused = await erase(client, "vera@example.org", "email")
+    assert (refused.status, refused["details"]) == (404, {"licenses_of_others": [handed_on]})
+    assert (await client.admin("GET", f"/licenses/{hers}"))["email"] == "uma@example.org"
+    erased = await erase(client, handed_on, "license_id")
+    assert sorted(erased["license_ids"]) == sorted([hers, handed_on])
+
+
 async def test_a_kept_answer_goes_with_whom_it_shows_and_nothing_is_done_twice(
     client: Client, database: Database
 ) -> None:
