@@ -29,6 +29,7 @@ STATUSES: dict[type[Refusal], int] = {
     errors.AnomalyDismissed: 409,
     errors.CustomerIsErased: 409,
     errors.AnswerErased: 410,
+    errors.CorrectionRefused: 409,
     errors.IdempotencyInProgress: 409,
     errors.PayloadTooLarge: 413,
     errors.IdempotencyKeyReused: 422,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from commands.orders import (
     ActivateDevice,
+    CorrectEvent,
     CreateApiKey,
     DeactivateDevice,
     DeactivateLicense,
@@ -19,7 +20,7 @@ from commands.orders import (
     TransferSeat,
     UpdateLicense,
 )
-from domain import anomaly, api_key, data_subject, issuing, license, seats
+from domain import anomaly, api_key, corrections, data_subject, issuing, license, seats
 from domain.anomaly import Anomaly
 from domain.api_key import ApiKey
 from domain.data_subject import DataSubject
@@ -84,6 +85,11 @@ def _transfer(order: TransferSeat, states: States) -> Decided:
     state = _license(states, order.license_id)
     facts = seats.transfer(state, order.from_hardware_id, order.to_hardware_id, order.sealed)
     return [(state.id, state.subject_id, facts)]
+
+
+def _correct(order: CorrectEvent, states: States) -> Decided:
+    state = _license(states, order.license_id)
+    return [(state.id, state.subject_id, corrections.undo(state, order.event, order.sealed))]
 
 
 def _create_api_key(order: CreateApiKey, states: States) -> Decided:
@@ -151,6 +157,7 @@ HANDLERS: dict[type[Order], tuple[Callable[[Any], tuple[UUID, ...]], Callable[[A
     ActivateDevice: (_of_license, _activate),
     DeactivateDevice: (_of_license, _deactivate_device),
     TransferSeat: (_of_license, _transfer),
+    CorrectEvent: (_of_license, _correct),
     CreateApiKey: (_of_api_key, _create_api_key),
     RevokeApiKey: (_of_api_key, _revoke_api_key),
     ResolveAnomaly: (_of_anomaly, _resolve_anomaly),

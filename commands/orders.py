@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain.anomaly import Resolution
-from domain.facts import Cause
+from domain.facts import Cause, Recorded
 from domain.issuing import Changes, Terms
 from domain.seats import Device
 
@@ -81,6 +81,15 @@ class TransferSeat(Order):
     license_id: UUID
     from_hardware_id: str
     to_hardware_id: str
+    sealed: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectEvent(Order):
+    """Undo a revocation or a transfer by its opposite. `event` is what the log has of it. Sealed: reason."""
+
+    license_id: UUID
+    event: Recorded
     sealed: dict[str, bytes] = field(default_factory=dict)
 
 

@@ -20,7 +20,7 @@ from domain.license import License
 
 log = logging.getLogger(__name__)
 
-FORM = 1
+FORM = 2
 """Raise it whenever `License` gets other fields, or `evolve` makes something else of the same events."""
 
 EVERY = 64

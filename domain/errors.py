@@ -131,6 +131,13 @@ class AnswerErased(Refusal):
     message = "The answer to this Idempotency-Key was erased with its customer's data"
 
 
+class CorrectionRefused(Refusal):
+    """The event can't be undone, or later ones stand in its way. `details`: event_id, why, perhaps in_the_way."""
+
+    code = "CORRECTION_REFUSED"
+    message = "The event can't be undone"
+
+
 class RateLimitExceeded(Refusal):
     """Too many requests. `retry_after` is in whole seconds."""
 

@@ -59,9 +59,14 @@ class LicenseDeactivated(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LicenseReactivated(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """A revoked licence is good again; tokens of before stay dead."""
+    """A revoked licence is good again; tokens of before stay dead. Sealed: reason.
+
+    `undoes` is the id of the revocation that was a mistake, where it was one.
+    """
 
     stored_name: ClassVar[str] = "license.reactivated"
+
+    undoes: UUID | None = None
 
 
 class DeviceActivated(Fact, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,13 +99,17 @@ class DeviceDeactivated(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SeatTransferred(Fact, frozen=True, kw_only=True, omit_defaults=True):
-    """A seat moved between devices; the event's id names the new activation. Sealed: reason."""
+    """A seat moved between devices; the event's id names the new activation. Sealed: reason.
+
+    `undoes` is the id of the transfer that was a mistake, where this moves its seat back.
+    """
 
     stored_name: ClassVar[str] = "license.transferred"
 
     from_hardware_id: str
     to_hardware_id: str
     ended_activation_id: UUID
+    undoes: UUID | None = None
 
 
 class ApiKeyCreated(Fact, frozen=True, kw_only=True, omit_defaults=True):

@@ -31,7 +31,10 @@ class Activation(msgspec.Struct, frozen=True):
 
 
 class License(msgspec.Struct, kw_only=True):
-    """A licence as decisions see it. Devices are known by digest only; no personal data."""
+    """A licence as decisions see it. Devices are known by digest only; no personal data.
+
+    `deactivated_by` is the event that revoked it, while it is revoked.
+    """
 
     id: UUID
     version: int
@@ -43,6 +46,7 @@ class License(msgspec.Struct, kw_only=True):
     floating: bool
     expires_at: datetime | None
     is_active: bool = True
+    deactivated_by: UUID | None = None
     devices: dict[bytes, Activation] = msgspec.field(default_factory=dict)
 
     @property
@@ -90,8 +94,10 @@ def evolve(license: License | None, event: Recorded) -> License:  # noqa: C901 -
             _updated(license, fact)
         case LicenseDeactivated():
             license.is_active = False
+            license.deactivated_by = event.event_id
         case LicenseReactivated():
             license.is_active = True
+            license.deactivated_by = None
         case _:
             msg = f"a licence does not know {type(fact).__name__}"
             raise ValueError(msg)

@@ -64,6 +64,18 @@ class Subjects:
             self._days = {day: (await self.ensure(connection, [lookup]))[lookup]}
         return self._days[day]
 
+    async def has_key(self, connection: Any, subject_id: UUID) -> bool:
+        """Tell whether a subject's data key is there by the database's word, and not only in memory.
+
+        It is in memory then, and where it was destroyed it is not any more.
+        """
+        rows = await (await connection.execute(_KEYS, ([subject_id],))).fetchall()
+        for row in rows:
+            self._vault.remember(subject_id, bytes(row["wrapped_key"]))
+        if not rows:
+            self._vault.forget(subject_id)
+        return bool(rows)
+
     async def _find(self, connection: Any, hashes: Sequence[bytes]) -> dict[bytes, UUID]:
         cursor = await connection.execute(_FIND, (list(hashes),))
         found: dict[bytes, UUID] = {}

@@ -8,10 +8,11 @@ import msgspec
 
 from api.call import Call
 from api.endpoint import Auth, Endpoint
+from api.past_answers import devices_then, last_event
 from api.presentation import device_answer
 from api.responses import Answer, answer
 from api.routes.activate import limits_of
-from api.routes.admin_licenses import existing_license
+from api.routes.admin_licenses import existing_license, license_id_of
 from api.schemas.admin import (
     DeactivateDeviceAnswer,
     DeactivateDeviceRequest,
@@ -19,6 +20,8 @@ from api.schemas.admin import (
     TransferAnswer,
     TransferRequest,
 )
+from api.schemas.history import AsOfQuery, moment_of
+from api.time_travel import license_at
 from commands.batch import Outcome
 from commands.orders import DeactivateDevice, TransferSeat
 from domain.errors import AlreadyActivated, DeviceNotFound, LicenseNotFound
@@ -27,7 +30,14 @@ from projections.licenses import LicenseRow
 
 
 async def list_devices(call: Call) -> Answer:
-    """List the devices that hold or held a seat."""
+    """List the devices that hold or held a seat, or those that did then."""
+    query: AsOfQuery = call.query
+    if query.as_of is not None:
+        then, opener = await license_at(call, license_id_of(call), moment_of(query.as_of, "as_of"), "as_of")
+        past = DeviceList(
+            devices=devices_then(opener, then), as_of=last_event(then.last), personal_data=opener.personal_data
+        )
+        return answer(200, past)
     row = await existing_license(call)
     async with call.services.pool.connection() as connection:
         found = await devices.of_license(connection, row.license_id)
@@ -98,8 +108,9 @@ ENDPOINTS = (
         method="GET",
         path=f"{_PATH}/devices",
         handler=list_devices,
-        summary="List a licence's devices",
+        summary="List a licence's devices, or those of then",
         auth=Auth.ADMIN_KEY,
+        query=AsOfQuery,
         answers={200: DeviceList},
         refusals=(LicenseNotFound,),
         tag="devices",

@@ -12,6 +12,7 @@ from api.call import Call
 from api.endpoint import KIB, Auth, Endpoint
 from api.issuing import Wanted, order_of
 from api.paging import read_page
+from api.past_answers import license_then
 from api.presentation import license_answer, license_fields
 from api.responses import Answer, answer
 from api.schemas.admin import (
@@ -26,6 +27,8 @@ from api.schemas.admin import (
     ListQuery,
     UpdateRequest,
 )
+from api.schemas.history import AsOfQuery, moment_of
+from api.time_travel import license_at
 from commands.batch import Outcome
 from commands.orders import DeactivateLicense, IssueLicenses, UpdateLicense
 from domain.errors import CustomerIsErased, LicenseNotFound
@@ -76,7 +79,12 @@ def _subjects(order: IssueLicenses) -> list[UUID]:
 
 
 async def get_license(call: Call) -> Answer:
-    """Show a licence and its use in the last 30 days."""
+    """Show a licence and its use in the last 30 days; or as it was then."""
+    query: AsOfQuery = call.query
+    if query.as_of is not None:
+        moment = moment_of(query.as_of, "as_of")
+        then, opener = await license_at(call, license_id_of(call), moment, "as_of")
+        return answer(200, license_then(opener, call.services.vault, then))
     row = await existing_license(call)
     async with call.services.pool.connection() as connection, snapshot(connection):
         totals = await usage_reports.of_license(connection, row.license_id, call.now, STATISTICS_DAYS)
@@ -227,8 +235,9 @@ ENDPOINTS = (
         method="GET",
         path=f"{_PATH}/{{license_id}}",
         handler=get_license,
-        summary="Get a licence with its statistics",
+        summary="Get a licence with its statistics, or as it was",
         auth=Auth.ADMIN_KEY,
+        query=AsOfQuery,
         answers={200: LicenseWithStatistics},
         refusals=(LicenseNotFound,),
         tag="licenses",

@@ -86,6 +86,19 @@ class AsOf(msgspec.Struct, kw_only=True):
     lag_seconds: float
 
 
+class LastEvent(msgspec.Struct, kw_only=True):
+    """The last event that an answer of the past rests on; `version` counts the licence's events from 1."""
+
+    event_id: UUID
+    position: int
+    version: int
+    occurred_at: Timestamp
+
+
+PersonalData = Literal["readable", "erased"]
+"""Whether what is personal can be opened; where it was erased, tombstones stand in its place."""
+
+
 class LicenseStatistics(msgspec.Struct, kw_only=True):
     """A licence's use in the last 30 days."""
 
@@ -98,9 +111,11 @@ class LicenseStatistics(msgspec.Struct, kw_only=True):
 
 
 class LicenseWithStatistics(LicenseAnswer, kw_only=True):
-    """A licence and its use."""
+    """A licence and its use; or, where `as_of` was given, as it was then, without its use."""
 
-    statistics: LicenseStatistics
+    statistics: LicenseStatistics | UnsetType = UNSET
+    as_of: LastEvent | UnsetType = UNSET
+    personal_data: PersonalData | UnsetType = UNSET
 
 
 class Pagination(msgspec.Struct, kw_only=True):
@@ -157,9 +172,11 @@ class DeviceAnswer(msgspec.Struct, kw_only=True):
 
 
 class DeviceList(msgspec.Struct, kw_only=True):
-    """A licence's devices, the longest active first."""
+    """A licence's devices, the longest active first; or, with `as_of`, as they were, without `last_seen_at`."""
 
     devices: list[DeviceAnswer]
+    as_of: LastEvent | UnsetType = UNSET
+    personal_data: PersonalData | UnsetType = UNSET
 
 
 class DeactivateDeviceRequest(msgspec.Struct, kw_only=True):
