@@ -15,10 +15,13 @@ from api.schemas.license import Limits
 from domain.facts import LicenseReactivated, SeatTransferred
 from domain.history.past import Change, DeviceThen, Entry, LicenseThen, Sealed
 from domain.history.why import Finding, Verdict
-from infra.vault import Vault
+from infra.vault import SealBroken, UnknownSubject, Vault
 
 TOMBSTONE = {"erased": True}
 """Stands for what was personal once its data subject was erased."""
+
+DAMAGED = {"damaged": True}
+"""Stands for what can't be opened although the key is there."""
 
 _API_KEY = "api-key:"
 
@@ -44,7 +47,14 @@ class Opener:
         """Open what is sealed; None for nothing, `erased` where it can't be opened any more."""
         if sealed is None or self._subject_id is None:
             return None
-        return erased if self.is_erased else self._vault.open(self._subject_id, sealed.blob)
+        if self.is_erased:
+            return erased
+        try:
+            return self._vault.open(self._subject_id, sealed.blob)
+        except UnknownSubject:  # It was erased just now.
+            return erased
+        except SealBroken:
+            return erased and DAMAGED
 
     def event(self, entry: Entry) -> EventAnswer:
         """Show an event."""

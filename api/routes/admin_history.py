@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -107,7 +108,7 @@ async def correct(call: Call) -> Answer:
         now=call.now,
         license_id=row.license_id,
         event=found.event,
-        sealed={"reason": services.vault.seal(row.subject_id, body.reason)},
+        sealed=_sealed_reason(call, row.subject_id, body.reason),
     )
 
     def render(outcome: Outcome, _: Any) -> bytes:
@@ -123,6 +124,12 @@ async def correct(call: Call) -> Answer:
         return msgspec.json.encode(done)
 
     return await call.execute(order, render)
+
+
+def _sealed_reason(call: Call, subject_id: UUID, reason: str) -> dict[str, bytes]:
+    """Seal a reason; it is not kept where its subject was erased, as there is no key any more to seal it under."""
+    vault = call.services.vault
+    return {"reason": vault.seal(subject_id, reason)} if vault.knows(subject_id) else {}
 
 
 _PATH = "/api/v1/admin/licenses/{license_id}"
