@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cli.core import Workbench
 
 T = TypeVar("T")
+_LONGEST_REASON = 1000
 Customer = Annotated[str | None, typer.Option("--customer", help="Customer id, as your own books have it.")]
 EmailOption = Annotated[str | None, typer.Option("--email", help="E-mail address; the second dialect needs one.")]
 Product = Annotated[str | None, typer.Option("--product")]
@@ -30,6 +32,7 @@ def register(app: typer.Typer) -> None:
     group.command(cls=examples("lizenzserver licenses show LIC-2345ABCDEFGH\nlizenzserver licenses show ID --json"))(
         show
     )
+    group.command(cls=examples(_CORRECT))(correct)
     group.command("import", cls=examples(_IMPORT))(import_licenses)
     group.command("export", cls=examples(_EXPORT))(export_licenses)
     app.add_typer(group, name="licenses")
@@ -43,6 +46,9 @@ lizenzserver licenses create --customer acme --feature export --feature api --js
 _LIST = """
 lizenzserver licenses list --customer acme
 lizenzserver licenses list --inactive --limit 1000 --json
+"""
+_CORRECT = """
+lizenzserver licenses correct LIC-2345ABCDEFGH 7c9e6679-7425-40de-944b-e07fc1f90ae7 --reason "wrong customer"
 """
 _IMPORT = """
 lizenzserver licenses import licences.csv
@@ -152,6 +158,26 @@ def show(
         names = ("hardware_id", "device_name", "is_active", "activated_at", "deactivated_at", "last_seen_at")
         typer.echo("\nDevices:")
         write_table(names, [[device[name] for name in names] for device in devices])
+
+
+def correct(
+    key_or_id: Annotated[str, typer.Argument(help="The licence key, or the licence's id.")],
+    event_id: Annotated[UUID, typer.Argument(help="The event that was a mistake; `audit replay` shows ids.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; it is kept sealed.")],
+    as_json: AsJson = False,
+) -> None:
+    """Undo a revocation or a transfer that was a mistake.
+
+    Nothing is edited: the opposite is recorded, and names the event. It is refused where what came later stands in the
+    way.
+    """
+    from cli.correct import correct as undo
+
+    if not 0 < len(reason.strip()) <= _LONGEST_REASON:
+        raise typer.BadParameter(f"a reason has 1 to {_LONGEST_REASON} characters", param_hint="--reason")
+    done = _with_workbench("licenses-correct", lambda bench: undo(bench, key_or_id, event_id, reason.strip()))
+    write_json(done) if as_json else write_fields(done)
 
 
 def import_licenses(

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 from uuid import UUID
@@ -35,15 +36,29 @@ _subject = msgspec.json.Decoder(_Subject)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which messages are wanted: of one of these types (shell patterns; none: all), and of this licence where given."""
+    """Which messages are wanted: of one of these types (shell patterns; none: all), about one of these where given.
+
+    `about` are ids as messages name their subjects. What occurred before `since`, or not before `until`, is not.
+    """
 
     types: tuple[str, ...] = ()
-    license_id: UUID | None = None
+    about: frozenset[str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @classmethod
+    def of(cls, types: Sequence[str] | None, license_id: UUID | None) -> Wanted:
+        """Want these types, about this licence where it is given."""
+        return cls(tuple(types or ()), None if license_id is None else frozenset({str(license_id)}))
 
     def __contains__(self, message: Message) -> bool:
         if self.types and not any(fnmatchcase(message.type, pattern) for pattern in self.types):
             return False
-        return self.license_id is None or _subject.decode(message.body).subject == str(self.license_id)
+        if (self.since is not None and message.time < self.since) or (
+            self.until is not None and message.time >= self.until
+        ):
+            return False
+        return self.about is None or _subject.decode(message.body).subject in self.about
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import typer
 
 from cli import (
     admins,
+    audit,
     backtest_command,
     customers,
     dead_command,
@@ -45,6 +46,7 @@ _GROUPS = (
     rebuild_command,
     tail_command,
     replay_command,
+    audit,
     demo_command,
     backtest_command,
     usage_commands,

@@ -5,10 +5,11 @@ Colours, boxes and moving bars are for terminals only.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
@@ -79,6 +80,12 @@ def write_fields(fields: dict[str, object]) -> None:
     width = max(map(len, fields))
     for name, value in fields.items():
         sys.stdout.write(f"{name.ljust(width)}  {shown(value)}\n")
+
+
+def forget_stdout() -> None:
+    """Let what is still to be written go nowhere, or the interpreter's end would complain."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from aio_pika.exceptions import ChannelNotFoundEntity
 
@@ -13,22 +15,32 @@ from cli.output import progress
 from infra.postgres import Database
 from projections.projection import Log
 from workers.broker import CALL_SECONDS, Broker, BrokerAway, Unroutable, bounded
+from workers.messages import Message
+
+Deliver = Callable[[list[Message]], Awaitable[None]]
+"""Takes a batch of messages, and returns when they are where they should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
-    """What to publish to which queue: rows of a log at positions `first` to `last`, both included; None: to its end."""
+class Part:
+    """Which rows of a log: those at positions `first` to `last`, both included (None: to its end), that are wanted."""
 
-    queue: str
     log: Log
     first: int
     last: int | None
     wanted: Wanted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay(Part):
+    """What to publish to which queue."""
+
+    queue: str
+
+
 @dataclass(slots=True)
 class Sent:
-    """How far a replay has come: how many messages the broker has confirmed, and up to which position all is sent."""
+    """How far a replay has come: how many messages were delivered, and up to which position all is sent."""
 
     count: int = 0
     position: int = 0
@@ -36,7 +48,6 @@ class Sent:
 
 async def replay(url: str, database: Database, asked: Replay, sent: Sent) -> None:
     """Publish, in order, and note in `sent` what was confirmed. Raises Failure where the broker or the queue fails."""
-    sent.position = asked.first - 1
     # What goes wrong is said in one line; the library would log it as well, and asyncio each write that fails.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
@@ -44,7 +55,7 @@ async def replay(url: str, database: Database, asked: Replay, sent: Sent) -> Non
         broker = await Broker.connect(url, "lizenzserver replay")
         try:
             await _check_queue(broker, asked.queue)
-            await _publish(broker, database, asked, sent)
+            await walk(database, asked, sent, partial(broker.publish, exchange="", key=asked.queue))
         finally:
             await broker.close()
     except Unroutable as error:
@@ -76,10 +87,11 @@ async def _check_queue(broker: Broker, queue: str) -> None:
         raise
 
 
-async def _publish(broker: Broker, database: Database, asked: Replay, sent: Sent) -> None:
+async def walk(database: Database, asked: Part, sent: Sent, deliver: Deliver) -> None:
+    """Deliver what is asked for in order, a batch at a time, and note in `sent` how far that has come."""
     async with reading(database, "replay") as connection:
         end = await last_position(connection, asked.log)
-        sent.position = min(sent.position, end)  # It may begin beyond the end: then that is how far all is sent.
+        sent.position = min(asked.first - 1, end)  # It may begin beyond the end: then that is how far all is sent.
         last = end if asked.last is None else min(asked.last, end)
         source = LogSource(connection, asked.log, sent.position)
         with progress("Replaying", max(0, last - sent.position)) as advance:
@@ -88,6 +100,6 @@ async def _publish(broker: Broker, database: Database, asked: Replay, sent: Sent
                 reached = min(source.after, last) if source.waiting else last
                 messages = [one for one in source.waiting if one.position <= last and one in asked.wanted]
                 source.waiting.clear()
-                await broker.publish(messages, exchange="", key=asked.queue)
+                await deliver(messages)
                 advance(reached - sent.position)
                 sent.count, sent.position = sent.count + len(messages), reached

@@ -55,7 +55,7 @@ def replay(  # noqa: PLR0913 - one argument an option
 
     if not 0 < len(to.encode()) <= _LONGEST_QUEUE_NAME:
         raise typer.BadParameter(f"a queue's name has 1 to {_LONGEST_QUEUE_NAME} bytes", param_hint="--to")
-    wanted = Wanted(tuple(type or ()), license)
+    wanted = Wanted.of(type, license)
     first = _first(from_)
     if until is not None and until < first:
         raise typer.BadParameter(f"{until} is before --from", param_hint="--until")

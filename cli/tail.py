@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from cli.log_messages import Connection, LogSource, Wanted, last_position, reading
+from cli.output import forget_stdout
 from infra.postgres import Database
 from projections.projection import Log
 from workers.messages import Message
@@ -38,7 +37,7 @@ async def tail(database: Database, asked: Tail) -> None:
         try:
             await _print(sources, asked)
         except BrokenPipeError:
-            _forget_stdout()
+            forget_stdout()
 
 
 async def _after(connection: Connection, log: Log, start: Start) -> int:
@@ -82,9 +81,3 @@ def _nobody_reads() -> bool:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return bool(poll.poll(0))
-
-
-def _forget_stdout() -> None:
-    """Let what is still to be written go nowhere, or the interpreter's end would complain."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

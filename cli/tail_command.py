@@ -72,9 +72,7 @@ def tail(  # noqa: PLR0913 - one argument an option
     from cli.tail import Tail
     from cli.tail import tail as run
 
-    asked = Tail(
-        starts=_starts(log, from_, from_usage), wanted=Wanted(tuple(type or ()), license), limit=limit, follow=follow
-    )
+    asked = Tail(starts=_starts(log, from_, from_usage), wanted=Wanted.of(type, license), limit=limit, follow=follow)
     try:
         with opened_for_command(settings_for_command()) as database:
             asyncio.run(run(database, asked))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -57,9 +55,10 @@ def export(  # noqa: PLR0913 - one argument an option
     from cli.database import opened_for_command, settings_for_command
     from cli.export_usage import export as run
     from cli.history import Wanted
+    from cli.moments import time_of
 
-    bounds = {"since": _moment(since, "--since"), "until": _moment(until, "--until")}
-    wanted = Wanted(license_id=license, **{name: time for name, time in bounds.items() if time is not None})
+    bounds = {"since": since and time_of(since, "--since"), "until": until and time_of(until, "--until")}
+    wanted = Wanted(license_id=license, **{name: time for name, time in bounds.items() if time})
     if wanted.since >= wanted.until:
         raise typer.BadParameter("it must be after --since", param_hint="--until")
     if out.resolve() == licenses.resolve():
@@ -75,18 +74,3 @@ def export(  # noqa: PLR0913 - one argument an option
         say(f"{done.unopened_addresses} lines have no address: it was erased")
     if done.unreadable_events:
         say(f"{done.unreadable_events} events can't be read by this program, and are left out")
-
-
-def _moment(text: str | None, option: str) -> datetime | None:
-    """Read a time. Raises typer.BadParameter."""
-    import msgspec
-
-    if text is None:
-        return None
-    given = f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text
-    try:
-        moment: datetime = msgspec.convert(given, Annotated[datetime, msgspec.Meta(tz=True)])
-        return moment.astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError):
-        wanted = "a time such as 2026-03-01T12:00:00Z, or a date such as 2026-03-01"
-        raise typer.BadParameter(f"{text!r} is not {wanted}", param_hint=option) from None

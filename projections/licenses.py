@@ -89,6 +89,14 @@ async def by_key(connection: Any, key_digest: bytes) -> LicenseRow | None:
     return await _one(connection, BY_KEY, key_digest)
 
 
+async def ids_of_subject(connection: Any, subject_id: UUID) -> list[UUID]:
+    """Return the ids of a data subject's licences, in the order of their issue."""
+    cursor = await connection.execute(
+        "SELECT license_id FROM licenses WHERE subject_id = %s ORDER BY position", (subject_id,)
+    )
+    return [row["license_id"] for row in await cursor.fetchall()]
+
+
 async def _one(connection: Any, query: Composed, value: object) -> LicenseRow | None:
     cursor = await connection.execute(query, (value,))
     row = await cursor.fetchone()
