@@ -106,7 +106,7 @@ def _lines(difference: Difference) -> list[str]:
         return [shown(text)]
     events = f"{difference.events} event{'s' if difference.events != 1 else ''}"
     is_new = " (new)" if difference.from_ is None else ""
-    head = f"licence {difference.license_id} of {shown(difference.customer_id)}{is_new}: {events},"
+    head = f"licence {difference.license_id} of {_value(difference.customer_id)}{is_new}: {events},"
     lines = [f"{head} the last at position {difference.to.position}"]
     for change in difference.changes:
         of_device = "" if change.hardware_id is None else f"{shown(change.hardware_id)}: "

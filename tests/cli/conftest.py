@@ -35,13 +35,14 @@ class CommandLine:
         self._monkeypatch = monkeypatch
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
-        out, err = io.StringIO(), io.StringIO()
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
             run(arguments)
         code = left.value.code
         assert isinstance(code, int)
-        return Result(code, out.getvalue(), err.getvalue())
+        out.seek(0)
+        return Result(code, out.read(), err.getvalue())
 
     def use(self, database: Database) -> None:
         """Work on this database from now on."""

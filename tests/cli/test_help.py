@@ -29,6 +29,9 @@ COMMANDS = (
     ("tail",),
     ("replay",),
     ("usage", "export"),
+    ("licenses", "correct"),
+    ("audit", "replay"),
+    ("audit", "diff"),
 )
 
 

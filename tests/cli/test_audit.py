@@ -1,0 +1,270 @@
+"""`lizenzserver audit replay` and `audit diff`, and `licenses correct`, on what happened to a service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from api.services import Services
+from infra.postgres import Database
+from infra.vault import Vault
+from tests.cli.conftest import CommandLine, Result
+from tests.support.client import Client
+from tests.support.rabbit import VirtualHost
+from tests.support.random_life import RandomLife
+from tests.support.seat_fold import TERMS, Event, Row, SeatFold, event_of
+
+QUEUE = "auditors"
+PERSONAL = ("customer_id", "email", "metadata")
+EVENTS = "SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events ORDER BY 1"
+
+
+class Audit:
+    """Runs commands beside the service, in a thread."""
+
+    def __init__(self, cli: CommandLine) -> None:
+        self._cli = cli
+
+    async def __call__(self, *arguments: str) -> Result:
+        return await asyncio.to_thread(self._cli, *arguments)
+
+    async def lines(self, *arguments: str) -> list[dict[str, Any]]:
+        """Run a command of the group that prints lines of JSON."""
+        done = await self("audit", *arguments)
+        assert done.code == 0, done.err
+        return [json.loads(line) for line in done.out.splitlines()]
+
+
+@pytest.fixture
+def audit(cli: CommandLine) -> Audit:
+    return Audit(cli)
+
+
+def positions(found: list[dict[str, Any]]) -> list[int]:
+    return [int(event["sequence"]) for event in found]
+
+
+async def some_life(client: Client, steps: int = 60) -> RandomLife:
+    life = RandomLife(client, seed=5)
+    await life.begin(4)
+    for _ in range(steps):
+        await life.step()
+    return life
+
+
+async def test_replay_tells_what_the_queue_gets(
+    client: Client, audit: Audit, tmp_path: Path, virtual_host: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await some_life(client)
+    followed = await audit("tail", "--log", "events", "--from", "begin", "--no-follow")
+    printed = await audit("audit", "replay")
+    assert printed.out == followed.out
+    count = len(printed.out.splitlines())
+    assert printed.err == f"{count} messages, up to position {count} of the events log\n"
+
+    file = tmp_path / "all.jsonl"
+    written = await audit("audit", "replay", "--output", str(file), "--json")
+    assert written.json == {"sent": count, "position": count}
+    assert (file.read_text("utf-8"), file.stat().st_mode & 0o777) == (followed.out, 0o600)
+
+    monkeypatch.setenv("AMQP_URL", virtual_host.url)
+    with virtual_host.channel() as channel:
+        channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+    sent = await audit("audit", "replay", "--queue", QUEUE, "--from", "3", "--to", "7")
+    assert (sent.code, sent.err) == (0, "5 messages, up to position 7 of the events log\n")
+    taken = await asyncio.to_thread(virtual_host.take, QUEUE)
+    assert [one.event for one in taken] == [json.loads(line) for line in followed.out.splitlines()[2:7]]
+
+
+async def test_replay_of_a_part(client: Client, services: Services, audit: Audit) -> None:
+    license = await client.new_license(customer_id="acme")
+    await client.new_license(customer_id="other")
+    second = await client.new_license(customer_id="acme")
+    by_mail = await client.b_admin(
+        "POST", "/licenses", {"email": "Ann@example.com", "product": "p", "edition": "e", "max_activations": 1}
+    )
+    await client.activate(license, "pc")
+    await client.validate(license, "pc")
+    everything = await audit.lines("replay")
+    times = [event["time"] for event in everything]
+
+    def only(*ids: str) -> list[int]:
+        return [int(event["sequence"]) for event in everything if event["subject"] in ids]
+
+    for name in (license["license_id"], license["license_key"], license["license_key"].lower()):
+        assert positions(await audit.lines("replay", "--license", name)) == only(license["license_id"])
+    of_acme = only(license["license_id"], second["license_id"])
+    assert positions(await audit.lines("replay", "--customer", "acme")) == of_acme
+    assert positions(await audit.lines("replay", "--customer", " ann@EXAMPLE.com")) == only(by_mail["license_id"])
+    async with services.pool.connection() as connection:
+        query = "SELECT subject_id FROM licenses WHERE license_id = %s"
+        (row,) = await (await connection.execute(query, (license["license_id"],))).fetchall()
+    assert positions(await audit.lines("replay", "--customer", str(row["subject_id"]))) == of_acme
+
+    between = await audit.lines("replay", "--from", times[2], "--to", times[4])
+    assert positions(between) == [3, 4]
+    assert await audit.lines("replay", "--from", "2999-01-01") == []
+    assert (
+        positions(await audit.lines("replay", "--to", "2999-01-01", "--type", "*.activated"))
+        == only(license["license_id"])[1:]
+    )
+    (used,) = await audit.lines("replay", "--log", "usage", "--customer", "acme", "--from", times[0])
+    assert used["type"] == "license.validated"
+
+    for wrong in (("--license", "LIC-AAAAAAAAAAAA"), ("--license", str(UUID(int=5))), ("--customer", "nobody")):
+        refused = await audit("audit", "replay", *wrong)
+        assert (refused.code, refused.out, refused.err.count("\n")) == (1, "", 1)
+
+
+async def test_diff_is_what_two_folds_differ_in(client: Client, services: Services, audit: Audit) -> None:
+    await some_life(client, 150)
+    async with services.pool.connection() as connection:
+        events = [event_of(row) for row in await (await connection.execute(EVENTS)).fetchall()]
+    random = Random(6)
+    for after, to in [(0, len(events)), *(sorted(random.sample(range(len(events)), 2)) for _ in range(5))]:
+        found = await audit.lines("diff", str(after), str(to), "--json")
+        licenses = {one.pop("license_id"): one for one in found if "license_id" in one}
+        between = [event for event in events if after < event.position <= to]
+        others = [one["event_id"] for one in found if "event_id" in one]
+        assert others == [str(event.id) for event in between if event.topic.startswith("apikey.")]
+        expected = differences(services.vault, events, after, to)
+        assert licenses.keys() == expected.keys()
+        for license_id, changes in expected.items():
+            told = {(c["hardware_id"], c["field"]): (c["before"], c["after"]) for c in licenses[license_id]["changes"]}
+            assert told == changes
+            own = [event for event in between if str(event.aggregate) == license_id]
+            assert licenses[license_id]["events"] == len(own)
+            assert licenses[license_id]["to"]["event_id"] == str(own[-1].id)
+
+
+Changes = dict[tuple[str | None, str], tuple[Any, Any]]
+
+
+def differences(vault: Vault, events: list[Event], after: int, to: int) -> dict[str, Changes]:
+    """Return what the test's own folds differ in, of each licence that something happened to."""
+    folds = SeatFold(), SeatFold()
+    for fold, last in zip(folds, (after, to), strict=True):
+        for event in events:
+            if event.position <= last:
+                fold.apply(event)
+    touched = {event.aggregate for event in events if after < event.position <= to} & folds[1].licenses.keys()
+    found: dict[str, Changes] = {}
+    for license_id in touched:
+        before, now = (shown(vault, fold, license_id) for fold in folds)
+        found[str(license_id)] = {
+            name: (before.get(name), now.get(name))
+            for name in before.keys() | now.keys()
+            if before.get(name) != now.get(name)
+        }
+    return found
+
+
+def shown(vault: Vault, fold: SeatFold, license_id: UUID) -> dict[tuple[str | None, str], Any]:
+    row = fold.licenses.get(license_id)
+    if row is None:
+        return {}
+    plain: list[str] = [*TERMS, "is_active", "is_test", "current_devices"]
+    found: dict[tuple[str | None, str], Any] = {(None, name): row[name] for name in plain}
+    found[None, "expires_at"] = row["expires_at"] and row["expires_at"].isoformat().replace("+00:00", "Z")
+    found |= {(None, name): opened(vault, row, f"{name}_sealed", row) for name in PERSONAL}
+    for (of, _), device in fold.devices.items():
+        if of == license_id:
+            name = device["hardware_id"]
+            found[name, "is_active"] = device["is_active"]
+            found[name, "activation_id"] = str(device["activation_id"])
+            for field in ("device_name", "os_info"):
+                found[name, field] = opened(vault, row, f"{field}_sealed", device)
+    return found
+
+
+def opened(vault: Vault, license: Row, name: str, row: Row) -> Any:
+    return None if row[name] is None else vault.open(license["subject_id"], row[name])
+
+
+async def test_diff_for_people(client: Client, database: Database, audit: Audit) -> None:
+    license = await client.new_license(customer_id="acme", max_devices=1)
+    await client.activate(license, "pc", fields={"device_name": "Anns"})
+    await client.admin("PATCH", f"/licenses/{license['license_id']}", {"max_devices": 3})
+    await client.admin("PATCH", f"/licenses/{license['license_id']}", {"max_devices": 1})
+    done = await audit("audit", "diff", "2", "5")
+    (activated,) = [event for event in await audit.lines("replay") if event["type"] == "license.activated"]
+    assert done.out.splitlines() == [
+        f"licence {license['license_id']} of acme: 3 events, the last at position 5",
+        "  current_devices: 0 -> 1",
+        "  pc: is_active: - -> yes",
+        f"  pc: activation_id: - -> {activated['id']}",
+        "  pc: device_name: - -> Anns",
+    ]
+    assert done.err == "between positions 2 and 5, something happened to 1\n"
+    done = await audit("audit", "diff", "3", "5")
+    assert done.out.splitlines()[1:] == ["  nothing is different in the end"]
+    with database.connect() as connection:
+        connection.execute("UPDATE data_subjects SET wrapped_key = NULL")
+    done = await audit("audit", "diff", "0", "5")
+    assert "apikey.created of " in done.out.splitlines()[0]
+    assert "of erased (new): 4 events" in done.out
+    assert "  pc: device_name: - -> erased" in done.out
+    assert "acme" not in done.out
+    assert "Anns" not in done.out
+
+
+async def test_diff_between_times(client: Client, audit: Audit) -> None:
+    for _ in range(3):
+        await client.new_license()
+    times = [event["time"] for event in await audit.lines("replay")]
+    assert len(await audit.lines("diff", times[1], times[2], "--json")) == 1
+    assert len(await audit.lines("diff", "2000-01-01", "2999-01-01", "--json")) == 4
+    for wrong, code in (((times[2], times[1]), 2), (("1", "99"), 1), (("1", "tomorrow"), 2)):
+        refused = await audit("audit", "diff", *wrong)
+        assert (refused.code, refused.out) == (code, "")
+
+
+async def test_correct(client: Client, audit: Audit) -> None:
+    license = await client.new_license()
+    one = f"/licenses/{license['license_id']}"
+    await client.admin("DELETE", one)
+    (revoked,) = [event for event in await audit.lines("replay") if event["type"] == "license.deactivated"]
+    arguments = "licenses", "correct", license["license_key"], revoked["id"], "--reason", "wrong customer"
+    done = await audit(*arguments, "--json")
+    assert (done.json["license_id"], done.json["undoes"]) == (license["license_id"], revoked["id"])
+    assert (await client.admin("GET", one))["is_active"]
+    last = (await client.admin("GET", f"{one}/history"))["events"][-1]
+    assert (last["type"], last["undoes"], last["actor"]) == (
+        "license.reactivated",
+        revoked["id"],
+        "job:licenses-correct",
+    )
+    assert last["data"]["reason"] == "wrong customer"
+    refused = await audit(*arguments)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "the licence is good again already" in refused.err
+    refused = await audit("licenses", "correct", license["license_id"], str(UUID(int=5)), "--reason", "x")
+    assert refused.err == "error: the licence has no such event\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("audit", "replay", "--from", "x"),
+        ("audit", "replay", "--from", "7", "--to", "5"),
+        ("audit", "replay", "--from", "2026-01-02", "--to", "2026-01-02"),
+        ("audit", "replay", "--from", "9" * 30),
+        ("audit", "replay", "--license", "a", "--customer", "b"),
+        ("audit", "replay", "--output", "a", "--queue", "b"),
+        ("audit", "replay", "--json"),
+        ("audit", "replay", "--log", "both"),
+        ("audit", "diff", "1"),
+        ("audit", "diff", "-1", "5"),
+        ("licenses", "correct", "LIC-A", "no-id", "--reason", "x"),
+        ("licenses", "correct", "LIC-A", str(UUID(int=5)), "--reason", " "),
+    ],
+)
+def test_wrong_usage(bare: CommandLine, arguments: tuple[str, ...]) -> None:
+    refused = bare(*arguments)
+    assert (refused.code, refused.out) == (2, "")
