@@ -1,0 +1,191 @@
+"""A licence's story over HTTP: who did what, what it changed, what was undone, and what is left of who was erased."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from api.schemas.common import rfc3339
+from api.services import Services
+from tests.support.client import Client, Reply
+from tests.support.random_life import RandomLife
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ERASED = {"erased": True}
+
+
+def path_of(license: dict[str, Any]) -> str:
+    return f"/licenses/{license['license_id']}"
+
+
+async def story(client: Client, license: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all that happened to a licence, read in parts."""
+    found: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        part = await client.admin("GET", f"{path_of(license)}/history?after={after}&limit=7")
+        assert part.status == 200, part
+        found += part["events"]
+        after = part["next"]
+    return found
+
+
+def changes(entry: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {
+        f"{one['hardware_id']}.{one['field']}" if one["hardware_id"] else one["field"]: (one["before"], one["after"])
+        for one in entry["changes"]
+    }
+
+
+async def correct(client: Client, license: dict[str, Any], event_id: str, **headers: str) -> Reply:
+    body = {"event_id": event_id, "reason": "it was another customer"}
+    return await client.admin("POST", f"{path_of(license)}/corrections", body, **headers)
+
+
+async def test_the_whole_story(client: Client, services: Services) -> None:
+    client.address = "198.51.100.77"
+    license = await client.new_license(customer_id="acme", email="ann@example.com", max_devices=1)
+    key = await client.new_api_key()
+    client.api_key = key["api_key"]
+    await client.activate(license, "pc", fields={"device_name": "Anns"}, x_request_id="the-activation")
+    terms = {"max_devices": 3, "email": "bob@example.com"}
+    await client.admin("PATCH", path_of(license), terms, x_request_id="the-change")
+    issued, activated, updated = await story(client, license)
+    assert [one["version"] for one in (issued, activated, updated)] == [1, 2, 3]
+    assert issued["position"] < activated["position"] < updated["position"]
+    assert (issued["actor"], issued["api_key"]) == ("admin:default", None)
+    assert (activated["actor"], activated["api_key"]) == (f"api-key:{key['key_id']}", key["key_id"])
+    assert [one["cause"]["command"] for one in (activated, updated)] == ["ActivateDevice", "UpdateLicense"]
+    assert [one["cause"]["request_id"] for one in (activated, updated)] == ["the-activation", "the-change"]
+    assert {one["address"] for one in (issued, activated, updated)} == {"198.51.100.77"}
+    assert changes(issued)["email"] == (None, "ann@example.com")
+    assert changes(activated) == {
+        "current_devices": (0, 1),
+        "pc.is_active": (None, True),
+        "pc.activation_id": (None, activated["event_id"]),
+        "pc.device_name": (None, "Anns"),
+    }
+    assert changes(updated) == {"max_devices": (1, 3), "email": ("ann@example.com", "bob@example.com")}
+
+
+async def test_it_is_all_that_the_log_has(client: Client, services: Services) -> None:
+    life = RandomLife(client, seed=23)
+    await life.begin(1)
+    for _ in range(60):
+        await life.step()
+    for license in life.licenses:
+        told = await story(client, license)
+        events = (await client.admin("GET", f"{path_of(license)}/events"))["events"]
+        assert [one["event_id"] for one in told] == [one["event_id"] for one in reversed(events)]
+        assert [one["version"] for one in told] == list(range(1, len(told) + 1))
+        state: dict[str, Any] = {}
+        for one in told:
+            for name, (before, after) in changes(one).items():
+                assert state.get(name) == before
+                state[name] = after
+        shown = (await client.admin("GET", path_of(license))).body
+        fields = (
+            "product",
+            "edition",
+            "max_devices",
+            "floating",
+            "is_active",
+            "current_devices",
+            "expires_at",
+            "email",
+        )
+        assert {name: state.get(name) for name in fields} == {name: shown[name] for name in fields}
+
+
+async def test_a_revocation_that_was_a_mistake(client: Client) -> None:
+    license = await client.new_license()
+    await client.activate(license, "pc")
+    token = (await client.tokens(license, "pc"))["access_token"]
+    await client.admin("DELETE", path_of(license))
+    assert (await client.validate(license, "pc"))["error_code"] == "LICENSE_INACTIVE"
+    revoked = (await story(client, license))[-1]["event_id"]
+    done = await correct(client, license, revoked, idempotency_key="once")
+    assert (done.status, done["undoes"], done["type"]) == (200, revoked, "license.reactivated")
+    again = await correct(client, license, revoked, idempotency_key="once")
+    assert (again.body, again.headers["Idempotency-Replayed"]) == (done.body, "true")
+    assert (await client.validate(license, "pc")).status == 200
+    assert (await client.bearer("/api/v1/auth/verify", token)).status == 401  # Tokens of before stay dead.
+    last = (await story(client, license))[-1]
+    assert (last["event_id"], last["undoes"]) == (done["event_id"], revoked)
+    assert last["data"]["reason"] == "it was another customer"
+    assert changes(last) == {"is_active": (False, True)}
+    refused = await correct(client, license, revoked)
+    assert (refused.status, refused["error_code"]) == (409, "CORRECTION_REFUSED")
+    assert refused["details"] == {"event_id": revoked, "why": "the licence is good again already"}
+
+
+async def test_a_transfer_that_was_a_mistake(client: Client) -> None:
+    license = await client.new_license(max_devices=1)
+    await client.activate(license, "a")
+    await client.admin("POST", f"{path_of(license)}/transfer", {"from_hardware_id": "a", "to_hardware_id": "b"})
+    moved = (await story(client, license))[-1]["event_id"]
+    done = await correct(client, license, moved)
+    assert (done.status, done["type"], done["limits"]) == (
+        200,
+        "license.transferred",
+        {"max_devices": 1, "current_devices": 1},
+    )
+    assert [(await client.validate(license, device)).status for device in "ab"] == [200, 403]
+    refused = await correct(client, license, moved)
+    assert refused["details"]["why"] == "b does not hold the seat any more"
+
+
+async def test_what_is_not_its_event_is_not_found(client: Client) -> None:
+    license, other = await client.new_license(), await client.new_license()
+    await client.admin("DELETE", path_of(other))
+    revoked = (await story(client, other))[-1]["event_id"]
+    for event_id in (revoked, str(uuid4())):
+        missing = await correct(client, license, event_id)
+        assert (missing.status, missing["error_code"]) == (404, "NOT_FOUND")
+    assert len(await story(client, license)) == 1
+
+
+async def test_of_who_was_erased_a_tombstone_is_left(client: Client, services: Services) -> None:
+    """The key is still in this process' memory: what counts is that the database has none."""
+    client.address = "198.51.100.78"
+    license = await client.new_license(customer_id="Lovelace", email="ada@example.com", metadata={"name": "Ada"})
+    await client.activate(license, "pc", fields={"device_name": "Adas PC", "os_info": {"name": "AdaOS"}})
+    await client.admin("POST", f"{path_of(license)}/devices/deactivate", {"hardware_id": "pc", "reason": "Ada left"})
+    position, now = (await story(client, license))[-1]["position"], rfc3339(services.clock.now())
+    paths = ("/history", f"?as_of={position}", f"/devices?as_of={position}", f"/why?hardware_id=pc&at={now}")
+    readable = {path: (await client.admin("GET", path_of(license) + path)).body for path in paths}
+    assert all(shown["personal_data"] == "readable" for shown in readable.values())
+    assert all("Ada" in json.dumps(shown) for shown in readable.values())
+
+    async with services.pool.connection() as connection:
+        await connection.execute(
+            "UPDATE data_subjects SET wrapped_key = NULL, lookup_hash = NULL WHERE subject_id ="
+            " (SELECT subject_id FROM licenses WHERE license_id = %s)",
+            (license["license_id"],),
+        )
+    erased = {path: (await client.admin("GET", path_of(license) + path)).body for path in paths}
+    for path, shown in erased.items():
+        text = json.dumps(shown)
+        assert shown["personal_data"] == "erased"
+        assert [word for word in ("Ada", "ada@", "Lovelace", "198.51.100.78") if word in text] == [], path
+        assert without_personal(shown) == without_personal(readable[path])
+    issued, activated, given_up = erased["/history"]["events"]
+    assert [one["address"] for one in (issued, activated, given_up)] == [ERASED] * 3
+    assert changes(issued)["email"] == (None, ERASED)
+    assert changes(activated)["pc.os_info"] == (None, ERASED)
+    assert given_up["data"]["reason"] == ERASED
+
+
+def without_personal(value: Any) -> Any:
+    """Leave out what erasing may take."""
+    if isinstance(value, list):
+        return [without_personal(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    gone = {"personal_data", "address", "customer_id", "email", "metadata", "device_name", "os_info", "reason"}
+    if value.get("field") in gone:
+        return value["field"]
+    return {name: without_personal(one) for name, one in value.items() if name not in gone}
