@@ -6,6 +6,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, ClassVar, get_args
 from uuid import UUID
 
 import msgspec
@@ -13,7 +14,8 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 from hypothesis import given, settings
 
-from commands.event_mapper import EventMapper, UnknownFact
+from commands import event_mapper
+from commands.event_mapper import UPCASTS, EventMapper, UnknownFact
 from domain.facts import (
     FACTS,
     AnomalyDetected,
@@ -120,6 +122,19 @@ VERSION_1: tuple[Fact, ...] = (
 """What the files in stored_events hold. Neither these nor the files may ever be changed; add new ones."""
 
 
+LATER_FIELDS: dict[str, Fact] = {
+    "license.reactivated.v1.undoes": LicenseReactivated(undoes=UUID(int=10), sealed={"reason": b"sealed reason"}),
+    "license.transferred.v1.undoes": SeatTransferred(
+        from_hardware_id="pc-2",
+        to_hardware_id="pc-1",
+        ended_activation_id=UUID(int=5),
+        undoes=UUID(int=5),
+        sealed={"reason": b"sealed reason"},
+    ),
+}
+"""The same for optional fields that a version has got since. For these too: only ever add."""
+
+
 @settings(max_examples=400, deadline=None)
 @given(RECORDED)
 def test_what_is_stored_is_what_is_read(event: Recorded) -> None:
@@ -150,9 +165,16 @@ def test_events_that_were_stored_at_version_1_are_read_for_ever(fact: Fact) -> N
     )
 
 
+@pytest.mark.parametrize("name, fact", LATER_FIELDS.items())
+def test_fields_that_a_version_gained_later_are_read_for_ever(name: str, fact: Fact) -> None:
+    state = (STORED / f"{name}.json").read_bytes()
+    assert MAPPER.to_domain_event(StoredEvent(UUID(int=1), 1, fact.stored_name, state)).fact == fact
+
+
 def test_every_fact_has_a_stored_example_and_a_name_of_its_own() -> None:
     assert {type(fact) for fact in VERSION_1} == set(FACTS)
-    assert {path.name for path in STORED.iterdir()} == {f"{fact.stored_name}.v1.json" for fact in VERSION_1}
+    names = {f"{fact.stored_name}.v1" for fact in VERSION_1} | LATER_FIELDS.keys()
+    assert {path.stem for path in STORED.iterdir()} == names
     assert len({fact.stored_name for fact in FACTS}) == len(FACTS)
 
 
@@ -191,3 +213,76 @@ def test_what_looks_like_the_librarys_own_types_is_only_text() -> None:
             fact=DeviceActivated(hardware_id=text, sealed={text: text.encode()}),
         )
         assert MAPPER.to_domain_event(MAPPER.to_stored_event(event)) == event
+
+
+SHAPES = json.loads((Path(__file__).parent / "stored_shapes.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.stored_name)
+def test_a_stored_shape_changes_only_with_its_version(fact: type[Fact]) -> None:
+    """What is in stored_shapes.json was stored, somewhere: it is never changed there, only added to.
+
+    A field that is optional, and whose absence means what was always meant, may be added to a version's shape, with an
+    example in `LATER_FIELDS`. Anything else is a new version: another entry here, an upcast, and its own examples.
+    """
+    assert shape_of(fact) == SHAPES[f"{fact.stored_name} v{fact.schema_version}"]
+    versions = {f"{fact.stored_name} v{version}" for version in range(1, fact.schema_version + 1)}
+    assert {name for name in SHAPES if name.partition(" ")[0] == fact.stored_name} == versions
+    assert {version for name, version in UPCASTS if name == fact.stored_name} == set(range(1, fact.schema_version))
+
+
+def shape_of(fact: type[Fact]) -> dict[str, str]:
+    """Return for each field its type, with a question mark where it may be left out."""
+    return {
+        field.encode_name: f"{annotation(field.type)}{'' if field.required else '?'}"
+        for field in msgspec.structs.fields(fact)
+    }
+
+
+def annotation(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+
+
+class _Happened(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A fact that has had two other shapes before."""
+
+    stored_name: ClassVar[str] = "test.happened"
+    schema_version: ClassVar[int] = 3
+
+    minutes: int
+    at: datetime
+
+
+def test_old_shapes_are_lifted_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_mapper, "FACTS", (*FACTS, _Happened))
+    monkeypatch.setitem(UPCASTS, ("test.happened", 1), lambda data: {"hours": data["hours"], "at": data["when"]})
+    monkeypatch.setitem(UPCASTS, ("test.happened", 2), lambda data: {"minutes": data["hours"] * 60, "at": data["at"]})
+    mapper = EventMapper()
+    envelope = json.loads((STORED / "license.reactivated.v1.json").read_text())
+    time = "2026-03-01T12:00:00.123456Z"
+
+    def read(version: int, data: dict[str, Any]) -> Fact:
+        state = json.dumps({**envelope, "schema_version": version, "data": data}).encode()
+        fact: Fact = mapper.to_domain_event(StoredEvent(UUID(int=1), 1, "test.happened", state)).fact
+        return fact
+
+    expected = _Happened(minutes=120, at=TIME, sealed={"reason": b"sealed reason"})
+    assert read(1, {"hours": 2, "when": time}) == _Happened(minutes=120, at=TIME)
+    assert read(2, {"hours": 2, "at": time}) == _Happened(minutes=120, at=TIME)
+    assert read(3, {"minutes": 120, "at": time, "sealed": {"reason": "c2VhbGVkIHJlYXNvbg=="}}) == expected
+    assert mapper.to_domain_event(mapper.to_stored_event(_recorded(expected))).fact == expected
+    with pytest.raises(UnknownFact, match="schema version 4"):
+        read(4, {"minutes": 120, "at": time})
+
+
+def _recorded(fact: Fact) -> Recorded:
+    cause = Cause(actor="admin:default", command="Order", command_id=UUID(int=7), request_id="req-1")
+    return Recorded(
+        originator_id=UUID(int=1),
+        originator_version=1,
+        event_id=UUID(int=2),
+        occurred_at=TIME,
+        subject_id=None,
+        cause=cause,
+        fact=fact,
+    )
