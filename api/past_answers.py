@@ -80,7 +80,7 @@ def license_then(opener: Opener, vault: Vault, then: LicenseThen) -> LicenseWith
     license, sealed = then.license, then.sealed
     return LicenseWithStatistics(
         license_id=license.id,
-        license_key=vault.open_secret(then.terms.key_sealed).decode(),
+        license_key=vault.open_secret(then.issue.key_sealed).decode(),
         customer_id=opener.opened(sealed.get("customer_id")),
         email=opener.opened(sealed.get("email")),
         product=license.product,
@@ -89,7 +89,7 @@ def license_then(opener: Opener, vault: Vault, then: LicenseThen) -> LicenseWith
         current_devices=license.current_devices,
         features=license.features,
         is_active=license.is_active,
-        is_test=then.terms.is_test,
+        is_test=then.issue.is_test,
         floating=license.floating,
         created_at=then.created_at,
         expires_at=license.expires_at,

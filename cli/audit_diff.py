@@ -102,17 +102,22 @@ class Differences:
     async def each(self) -> AsyncIterator[list[Difference]]:
         """Give what differs of each, in the order in which something happened to them first.
 
-        Raises ValueError where an event can't be read or can't follow the one before it.
+        Raises Failure where an event can't be read, or can't follow the one before it.
         """
         async with self._ids.transaction(), self._ids.cursor("touched", row_factory=dict_row) as cursor:
             cursor.itersize = _PAGE
             await cursor.execute(_TOUCHED, self._given)
             async for row in cursor:
-                then, before, touched = await self._folded(row["originator_id"])
-                if then is None:
-                    yield await self._others(row["originator_id"])
-                else:
-                    yield [await self._difference(then, before, touched, row["events"])]
+                try:
+                    found = await self._of(row["originator_id"], row["events"])
+                except (ValueError, KeyError, msgspec.MsgspecError) as error:
+                    # Whoever reads on would believe the rest.
+                    raise Failure(f"the events of {row['originator_id']} make no history: {error!r}") from error
+                yield found
+
+    async def _of(self, id: UUID, events: int) -> list[Difference]:
+        then, before, touched = await self._folded(id)
+        return await self._others(id) if then is None else [await self._difference(then, before, touched, events)]
 
     async def _folded(self, id: UUID) -> tuple[LicenseThen | None, tuple[Picture, LastEvent | None], set[str]]:
         """Return a licence at the end, what was to be seen of it at the beginning, and which devices it is about."""

@@ -97,7 +97,7 @@ class LicenseThen(msgspec.Struct, kw_only=True):
     devices: dict[str, DeviceThen] = msgspec.field(default_factory=dict)
 
     @property
-    def terms(self) -> LicenseIssued:
+    def issue(self) -> LicenseIssued:
         """Return the fact of its issue."""
         fact = self.issued.event.fact
         assert isinstance(fact, LicenseIssued)
@@ -119,19 +119,11 @@ _SHOWN = (*_TERMS, "is_active", "current_devices")
 _DEVICE_FIELDS = ("is_active", "activation_id", "device_name", "os_info")
 
 
-def fold(entries: Iterable[Entry]) -> LicenseThen | None:
-    """Return the licence after these events, which are all of its first ones in order; None where there are none.
-
-    Raises ValueError where one can't follow the one before it: the log is wrong then.
-    """
-    then: LicenseThen | None = None
-    for entry in entries:
-        then = advance(then, entry)
-    return then
-
-
 def advance(then: LicenseThen | None, entry: Entry) -> LicenseThen:
-    """Apply the next event in place and return the licence; the first event makes it. Raises ValueError as `fold`."""
+    """Apply the next event in place and return the licence; the first event makes it.
+
+    Raises ValueError where it can't follow the one before it: the log is wrong then.
+    """
     event = entry.event
     license = evolve(then.license if then else None, event)
     if then is None:
@@ -218,7 +210,7 @@ def compared(before: Picture, after: Picture, hardware_ids: Iterable[str]) -> tu
 
 
 def step(then: LicenseThen | None, entry: Entry) -> tuple[LicenseThen, tuple[Change, ...]]:
-    """Apply the next event in place; return the licence and what changed. Raises ValueError as `fold`."""
+    """Apply the next event in place; return the licence and what changed. Raises ValueError as `advance`."""
     touched = devices_of(entry.event.fact)
     before = _part(then, touched)
     then = advance(then, entry)
@@ -235,7 +227,7 @@ def _fields(then: LicenseThen | None) -> dict[str, Any]:
     if then is None:
         return {}
     shown = {name: getattr(then.license, name) for name in _SHOWN}
-    return {**shown, "is_test": then.terms.is_test, **then.sealed}
+    return {**shown, "is_test": then.issue.is_test, **then.sealed}
 
 
 def _device_fields(device: DeviceThen | None) -> dict[str, Any]:

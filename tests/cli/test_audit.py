@@ -225,6 +225,19 @@ async def test_diff_between_times(client: Client, audit: Audit) -> None:
         assert (refused.code, refused.out) == (code, "")
 
 
+async def test_a_history_with_a_gap_is_no_history(client: Client, database: Database, audit: Audit) -> None:
+    license = await client.new_license()
+    for count in (2, 3, 4):
+        await client.admin("PATCH", f"/licenses/{license['license_id']}", {"max_devices": count})
+    with database.connect_owner() as connection:
+        connection.execute("DELETE FROM lizenzserver.licensing_events WHERE originator_version = 3")
+    refused = await audit("audit", "diff", "0", "5")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert f"the events of {license['license_id']} make no history" in refused.err
+    refused = await audit("audit", "diff", "0", "3")
+    assert refused.code == 0
+
+
 async def test_correct(client: Client, audit: Audit) -> None:
     license = await client.new_license()
     one = f"/licenses/{license['license_id']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from domain.facts import (
     LicenseUpdated,
     SeatTransferred,
 )
-from domain.history.past import Entry, Moment, Sealed, compared, fold, picture, step
+from domain.history.past import Entry, LicenseThen, Moment, Sealed, advance, compared, picture, step
 from domain.history.why import GROUNDS, Asked, explain
 from domain.validation import RULES
 from tests.support.given import NOW, history, issued
@@ -29,6 +30,11 @@ LATER = NOW + timedelta(days=1)
 def entries(*facts: Fact) -> list[Entry]:
     """Return facts as events at the positions 10, 20 and so on."""
     return [Entry(10 * number, event) for number, event in enumerate(history(*facts), 1)]
+
+
+def fold(happened: list[Entry]) -> LicenseThen | None:
+    """Return the licence after these events."""
+    return reduce(advance, happened, None)
 
 
 def told(*facts: Fact) -> list[dict[str, tuple[Any, Any]]]:
