@@ -10,7 +10,7 @@ from functools import partial
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from cli.errors import Failure
-from cli.log_messages import LogSource, Wanted, last_position, reading
+from cli.log_messages import LogSource, Wanted, last_position, narrowed, reading
 from cli.output import progress
 from infra.postgres import Database
 from projections.projection import Log
@@ -91,8 +91,9 @@ async def walk(database: Database, asked: Part, sent: Sent, deliver: Deliver) ->
     """Deliver what is asked for in order, a batch at a time, and note in `sent` how far that has come."""
     async with reading(database, "replay") as connection:
         end = await last_position(connection, asked.log)
-        sent.position = min(asked.first - 1, end)  # It may begin beyond the end: then that is how far all is sent.
         last = end if asked.last is None else min(asked.last, end)
+        first, last = await narrowed(connection, asked.log, asked.first, last, asked.wanted)
+        sent.position = min(first - 1, end)  # It may begin beyond the end: then that is how far all is sent.
         source = LogSource(connection, asked.log, sent.position)
         with progress("Replaying", max(0, last - sent.position)) as advance:
             while sent.position < last:

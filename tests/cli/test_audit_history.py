@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
+from api.schemas.common import rfc3339
 from api.services import Services
+from domain.facts import LicenseUpdated
 from infra.postgres import Database
 from infra.vault import Vault
 from tests.cli.conftest import CommandLine, Result
 from tests.support.client import Client
+from tests.support.event_log import append
+from tests.support.given import NOW, issued, recorded
 from tests.support.rabbit import VirtualHost
 from tests.support.random_life import RandomLife
 from tests.support.seat_fold import TERMS, Event, Row, SeatFold, event_of
@@ -120,6 +125,29 @@ async def test_replay_of_a_part(client: Client, services: Services, audit: Audit
     for wrong in (("--license", "LIC-AAAAAAAAAAAA"), ("--license", str(UUID(int=5))), ("--customer", "nobody")):
         refused = await audit("audit", "replay", *wrong)
         assert (refused.code, refused.out, refused.err.count("\n")) == (1, "", 1)
+
+
+async def test_replay_between_times_whatever_their_order(client: Client, database: Database, audit: Audit) -> None:
+    """Clocks of two processes differ a little, and what can't be read has no time."""
+    await client.new_license()  # A service has a name from its first start on.
+    license_id = uuid4()
+    facts = issued(), *(LicenseUpdated(max_devices=number) for number in range(2, 7))
+    times = [NOW + timedelta(hours=hours) for hours in (0, 3, 1, 4, 2, 5)]
+    append(
+        database,
+        (
+            recorded(license_id, version, fact, occurred_at=at)
+            for version, (fact, at) in enumerate(zip(facts, times, strict=True), 1)
+        ),
+    )
+    between = "--from", rfc3339(times[2]), "--to", rfc3339(times[3])
+    assert positions(await audit.lines("replay", *between)) == [4, 5, 7]
+    assert positions(await audit.lines("replay", *between, "--license", str(license_id))) == [4, 5, 7]
+    with database.connect_owner() as connection:
+        connection.execute("UPDATE lizenzserver.licensing_events SET state = '\\xff' WHERE notification_id = 5")
+    done = await audit("audit", "replay", *between)
+    assert (done.code, [int(json.loads(line)["sequence"]) for line in done.out.splitlines()]) == (0, [4, 7])
+    assert "the event at position 5 can't be read, and is left out" in done.err
 
 
 async def test_diff_is_what_two_folds_differ_in(client: Client, services: Services, audit: Audit) -> None:
