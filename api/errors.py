@@ -31,9 +31,11 @@ STATUSES: dict[type[Refusal], int] = {
     errors.AnswerErased: 410,
     errors.CorrectionRefused: 409,
     errors.IdempotencyInProgress: 409,
+    errors.NotYetSigned: 409,
     errors.PayloadTooLarge: 413,
     errors.IdempotencyKeyReused: 422,
     errors.RateLimitExceeded: 429,
+    errors.HistoryAltered: 500,
     errors.ServiceUnavailable: 503,
 }
 
@@ -99,7 +101,7 @@ def licenses_api_body(refusal: Refusal) -> dict[str, Any]:
 
 def _headers(refusal: Refusal) -> dict[str, str]:
     match refusal:
-        case errors.RateLimitExceeded() | errors.ServiceUnavailable():
+        case errors.RateLimitExceeded() | errors.ServiceUnavailable() | errors.NotYetSigned():
             return {"Retry-After": str(refusal.retry_after)}
         case errors.MethodNotAllowed():
             return {"Allow": ", ".join(refusal.allowed)}

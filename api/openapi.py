@@ -11,6 +11,7 @@ from api.endpoint import Auth, Endpoint
 from api.openapi_errors import StatusOf, error_components, error_responses
 from api.openapi_schemas import Schemas
 from api.schemas.common import IDENTIFIER_PATTERN
+from domain.errors import NotYetSigned
 
 Json = dict[str, Any]
 
@@ -138,7 +139,8 @@ def _responses(endpoint: Endpoint, schemas: Schemas, status_of: StatusOf) -> Jso
 
 def _header_refs(endpoint: Endpoint, status: int) -> Json:
     names = list(_ALWAYS)
-    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+    waits = status == HTTPStatus.CONFLICT and NotYetSigned in endpoint.refusals
+    if waits or status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         names.append("Retry-After")
     if endpoint.takes_idempotency_key and status < HTTPStatus.MULTIPLE_CHOICES:
         names.append("Idempotency-Replayed")

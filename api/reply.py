@@ -16,31 +16,36 @@ from aiohttp.helpers import rfc822_formatted_time
 from api.rate_limits import UNLIMITED, Quota
 
 JSON_TYPE = "application/json; charset=utf-8"
+TEXT_TYPE = "text/plain; charset=utf-8"
 SERVER = "lizenzserver"
 """What the Server header says: versions of libraries are nobody's business."""
 
 _BEGINNINGS = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {JSON_TYPE}\r\nServer: {SERVER}\r\n"
+    (status.value, type): f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {type}\r\nServer: {SERVER}\r\n"
     for status in HTTPStatus
+    for type in (JSON_TYPE, TEXT_TYPE)
 }
 _COMMON_LINES = 9
 """Lines of every head, the empty one included."""
 
 
 class Reply:
-    """Status, headers and body. What lies between handler and connection may still add headers.
+    """Status, headers and body, which is JSON, or plain text. What lies between handler and connection may add headers.
 
     `headers` are those beside the ones that all have; of these, `quota` and `request_id` say what is not always the
     same. It stands where aiohttp has a response; `Connection` sends it.
     """
 
-    __slots__ = ("_closes", "body", "headers", "keep_alive", "quota", "request_id", "status")
+    __slots__ = ("_closes", "body", "headers", "keep_alive", "quota", "request_id", "status", "type")
 
-    def __init__(self, status: int, body: bytes, headers: dict[str, str], quota: Quota = UNLIMITED) -> None:
+    def __init__(
+        self, status: int, body: bytes, headers: dict[str, str], quota: Quota = UNLIMITED, type: str = JSON_TYPE
+    ) -> None:
         self.status = status
         self.body = body
         self.headers = headers
         self.quota = quota
+        self.type = type
         self.request_id = ""
         self.keep_alive: bool | None = None
         self._closes = False
@@ -59,7 +64,7 @@ class Reply:
             headers["Connection"] = "keep-alive"
         own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = (
-            f"{_BEGINNINGS[self.status]}{own}X-RateLimit-Limit: {quota.limit}\r\n"
+            f"{_BEGINNINGS[self.status, self.type]}{own}X-RateLimit-Limit: {quota.limit}\r\n"
             f"X-RateLimit-Remaining: {quota.remaining}\r\nX-Request-ID: {self.request_id}\r\n"
             f"Content-Length: {len(self.body)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
         )
@@ -71,7 +76,7 @@ class Reply:
     def as_response(self) -> web.Response:
         """Return the same as aiohttp's response."""
         common = {
-            "Content-Type": JSON_TYPE,
+            "Content-Type": self.type,
             "Server": SERVER,
             "X-RateLimit-Limit": str(self.quota.limit),
             "X-RateLimit-Remaining": str(self.quota.remaining),

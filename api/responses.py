@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from api.rate_limits import UNLIMITED, Quota
-from api.reply import Reply
+from api.reply import JSON_TYPE, TEXT_TYPE, Reply
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """Under this name aiohttp's request keeps its id."""
@@ -22,11 +22,12 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(slots=True)
 class Answer:
-    """Status, encoded JSON body and extra headers."""
+    """Status, encoded body, extra headers, and what the body is."""
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    type: str = JSON_TYPE
 
 
 def answer(status: int, value: Any, headers: dict[str, str] | None = None) -> Answer:
@@ -34,6 +35,11 @@ def answer(status: int, value: Any, headers: dict[str, str] | None = None) -> An
     return Answer(status, _encode(value), headers or {})
 
 
+def text_answer(status: int, text: str) -> Answer:
+    """Give a plain text as an answer."""
+    return Answer(status, text.encode(), type=TEXT_TYPE)
+
+
 def respond(answer: Answer, quota: Quota = UNLIMITED) -> Reply:
     """Give an answer the headers that all have."""
-    return Reply(answer.status, answer.body, {"Cache-Control": "no-store", **answer.headers}, quota)
+    return Reply(answer.status, answer.body, {"Cache-Control": "no-store", **answer.headers}, quota, answer.type)

@@ -24,6 +24,7 @@ from api.routes import (
     analytics,
     anomalies,
     api_keys,
+    audit,
     health,
     heartbeat,
     licenses_api_admin,
@@ -78,7 +79,7 @@ SERVICES: tuple[Service, ...] = (
     Service(
         "admin",
         "Admin service",
-        "Licences, devices, customers, reports and anomalies, for administrators.",
+        "Licences, devices, customers, reports and anomalies, for administrators; proofs, for auditors.",
         (
             *admin_licenses.ENDPOINTS,
             *admin_devices.ENDPOINTS,
@@ -86,6 +87,7 @@ SERVICES: tuple[Service, ...] = (
             *admin_history.ENDPOINTS,
             *admin_reports.ENDPOINTS,
             *admin_anomalies.ENDPOINTS,
+            *audit.ENDPOINTS,
             tokens.JWKS,
         ),
     ),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from projections.lag import FanOut
 
 Worker = Annotated[
-    Literal["relay", "projector", "anomaly"] | None,
+    Literal["relay", "projector", "anomaly", "notary"] | None,
     typer.Argument(help="Leave with 1 unless this worker works and keeps up."),
 ]
 LongestLag = Annotated[float, typer.Option("--longest-lag", help="Seconds that count as keeping up.", min=0)]

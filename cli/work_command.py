@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cli.signals import StopRequest
 
-Name = Annotated[Literal["relay", "projector", "anomaly"], typer.Argument(help="Which work to do.")]
+Name = Annotated[Literal["relay", "projector", "anomaly", "notary"], typer.Argument(help="Which work to do.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +31,9 @@ def work(name: Name) -> None:
     """Run one worker in the foreground until Ctrl-C or SIGTERM.
 
     `relay` publishes both logs to RabbitMQ; `projector` keeps the views for analytics up with the logs; `anomaly`
-    watches them for anomalies, and needs the service key for that. `serve` runs them in its own process, unless it is
-    told --no-workers or --service. Of several processes that do the same work, one works and the others stand by.
+    watches them for anomalies, and needs the service key for that; `notary` signs
+    what is in the event log. `serve` runs them in its own process, unless it is told --no-workers or --service. Of
+    several processes that do the same work, one works and the others stand by.
     """
     from contextlib import ExitStack
 
@@ -49,7 +50,7 @@ def work(name: Name) -> None:
             return
 
 
-def _run(name: Literal["relay", "projector", "anomaly"], stop: StopRequest, held: ExitStack) -> None:
+def _run(name: Literal["relay", "projector", "anomaly", "notary"], stop: StopRequest, held: ExitStack) -> None:
     import asyncio
 
     import uvloop

@@ -18,6 +18,7 @@ from commands.event_mapper import decoder
 from commands.recorder import LicensingRecorder
 from domain.facts import Recorded
 from infra import thresholds
+from infra.notary_key import KeptCheckpoint, NotaryKey, verify
 from infra.places import Places
 from infra.postgres import Database, watched
 from infra.senders import Senders
@@ -28,12 +29,14 @@ from workers.anomaly import AnomalyWorker
 from workers.detection import Parts
 from workers.feed import ClockFeed, Feed, QueueFeed
 from workers.log_reader import installation
+from workers.notary import Notary
 from workers.projector import Projector
+from workers.pushing import pushes
 from workers.relay import Relay
 
 log = logging.getLogger(__name__)
 
-WorkerName = Literal["relay", "projector", "anomaly"]
+WorkerName = Literal["relay", "projector", "anomaly", "notary"]
 
 USAGE_ROWS_BESIDE_SERVICES = 2_000
 """A batch in the process that serves: its transaction is short."""
@@ -74,7 +77,16 @@ async def _run(name: WorkerName, settings: Settings, database: Database, *, besi
             case "anomaly":
                 parts = _detection(settings, database, instance, held)
                 worker = AnomalyWorker(partial(database.connect_worker, name), parts, _feed(amqp_url, name, instance))
+            case "notary":
+                worker = _notary(settings, database, instance)
         await worker.run()
+
+
+def _notary(settings: Settings, database: Database, instance: str) -> Notary:
+    """Put the notary together. Raises KeyringError."""
+    key = NotaryKey.open(settings, instance)
+    connect = partial(database.connect_async_worker, "notary")
+    return Notary(connect, key.verifier, key.sign, verify, KeptCheckpoint(settings.data_dir), pushes(settings))
 
 
 def _detection(settings: Settings, database: Database, instance: str, held: ExitStack) -> Parts:
@@ -118,7 +130,7 @@ async def _instance(database: Database) -> str:
 @asynccontextmanager
 async def running_workers(settings: Settings, database: Database) -> AsyncIterator[None]:
     """Run all workers that the settings ask for in this process."""
-    names: list[WorkerName] = ["projector", "anomaly"]
+    names: list[WorkerName] = ["projector", "anomaly", "notary"]
     if settings.amqp_url is not None:
         names.append("relay")
     async with watched(database) as felt:

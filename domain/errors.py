@@ -138,6 +138,21 @@ class CorrectionRefused(Refusal):
     message = "The event can't be undone"
 
 
+class NotYetSigned(Refusal):
+    """The event, or any at all, is under no checkpoint yet. `retry_after` is in whole seconds."""
+
+    code = "NOT_YET_SIGNED"
+    message = "No checkpoint covers this yet"
+    retry_after = 10
+
+
+class HistoryAltered(Refusal):
+    """An event, or the tree over the event log, is not what was signed. `details` may name the event's position."""
+
+    code = "HISTORY_ALTERED"
+    message = "The stored history is not what was signed: run `lizenzserver audit verify`"
+
+
 class RateLimitExceeded(Refusal):
     """Too many requests. `retry_after` is in whole seconds."""
 

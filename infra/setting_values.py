@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from domain.audit.checkpoint import NAME_PATTERN
 from infra.places import Places
 from infra.thresholds import load
 
@@ -110,6 +111,20 @@ def address(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def log_name(text: str) -> str:
+    """What a log is called in its checkpoints (C2SP signed-note, "Signatures")."""
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise ValueError(f"{shown(text)} must be at most 200 visible ASCII characters without a plus sign")
+    return text
+
+
+def queue_name(text: str) -> str:
+    """A queue of AMQP 0-9-1, whose names have at most 255 bytes; those that begin with `amq.` are the broker's."""
+    if not re.fullmatch(r"(?!amq\.)[!-~]{1,255}", text):
+        raise ValueError(f"{shown(text)} must be 1 to 255 visible ASCII characters, not amq. at their beginning")
+    return text
+
+
 def header_text(text: str) -> str:
     """A secret that can travel in an HTTP header."""
     if not re.fullmatch(r"[\x21-\x7e]+", text):
@@ -135,6 +150,14 @@ def readable_file(text: str) -> Path:
     """A file with something in it that this process may read."""
     file_text(text)
     return Path(text).absolute()
+
+
+def appendable_file(text: str) -> Path:
+    """A file, there or not, in a folder that is there."""
+    path = Path(text).absolute()
+    if not path.parent.is_dir() or path.is_dir():
+        raise ValueError(f"{shown(text)} is not a file in a folder that there is")
+    return path
 
 
 def geo_database(text: str) -> Path:

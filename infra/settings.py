@@ -69,6 +69,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ADMIN_TOKEN", "", "Token of admins, second dialect; none: made at the first start", secret=True),
     Setting("SERVICE_KEY", "", "Key that wraps data keys; none: kept in the data folder", secret=True),
     Setting("SIGNING_KEYS", "", "Keys that sign tokens; none: kept in the data folder", secret=True),
+    Setting("AUDIT_KEY", "", "Key that signs checkpoints; none: kept in the data folder", secret=True),
+    Setting(
+        "AUDIT_ORIGIN", "", "Name of the log in checkpoints; none: lizenzserver/ and the installation's fingerprint"
+    ),
+    Setting("AUDIT_PUSH_FILE", "", "File that each checkpoint is added to, on another machine's disk"),
+    Setting("AUDIT_PUSH_URL", "", "http:// or https:// address that each checkpoint is posted to", secret=True),
+    Setting("AUDIT_PUSH_QUEUE", "", "Queue of the broker that each checkpoint is sent to"),
     Setting("TRUSTED_PROXIES", "", "Comma list of networks whose X-Forwarded-For is believed"),
     Setting("CORS_ORIGINS", "", "Comma list of origins that browsers may call from"),
     Setting("TLS_CERT", "", "PEM file of the certificate chain; then all ports speak HTTPS"),
@@ -105,6 +112,11 @@ class Settings:
     admin_token: Secret | None
     service_key: Secret | None
     signing_keys: Secret | None
+    audit_key: Secret | None
+    audit_origin: str | None
+    audit_push_file: Path | None
+    audit_push_url: Secret | None
+    audit_push_queue: str | None
     trusted_proxies: tuple[values.Network, ...]
     cors_origins: tuple[str, ...]
     tls_cert: Path | None
@@ -144,6 +156,11 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         admin_token=read.secret("ADMIN_TOKEN", values.header_text),
         service_key=read.secret("SERVICE_KEY", str),
         signing_keys=read.secret("SIGNING_KEYS", str),
+        audit_key=read.secret("AUDIT_KEY", str),
+        audit_origin=read.optional("AUDIT_ORIGIN", values.log_name),
+        audit_push_file=read.optional("AUDIT_PUSH_FILE", values.appendable_file),
+        audit_push_url=read.secret("AUDIT_PUSH_URL", values.address("http", "https")),
+        audit_push_queue=read.optional("AUDIT_PUSH_QUEUE", values.queue_name),
         trusted_proxies=read.value("TRUSTED_PROXIES", values.list_of(values.network)),
         cors_origins=read.value("CORS_ORIGINS", values.list_of(values.origin)),
         tls_cert=read.optional("TLS_CERT", values.readable_file),
@@ -157,7 +174,14 @@ def load_settings(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         log_format=cast("LogFormat", read.value("LOG_FORMAT", values.one_of("console", "json"))),
         log_level=cast("LogLevel", read.value("LOG_LEVEL", values.one_of("debug", "info", "warning", "error"))),
     )
-    for check in (_check_database_functions, _check_ports, _check_tls, _check_exposure, _check_passwords):
+    for check in (
+        _check_database_functions,
+        _check_ports,
+        _check_tls,
+        _check_pushes,
+        _check_exposure,
+        _check_passwords,
+    ):
         check(settings, read)
     return settings
 
@@ -258,6 +282,11 @@ def _check_tls(settings: Settings, _read: _Reader) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
     except (OSError, ValueError):
         raise SettingsError("TLS_CERT: no PEM certificate, or TLS_KEY is not its unencrypted key") from None
+
+
+def _check_pushes(settings: Settings, _read: _Reader) -> None:
+    if settings.audit_push_queue and settings.amqp_url is None:
+        raise SettingsError("AUDIT_PUSH_QUEUE: needs AMQP_URL too")
 
 
 def _check_exposure(settings: Settings, _read: _Reader) -> None:

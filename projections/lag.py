@@ -63,7 +63,7 @@ _CONSUMERS = """
     -- A relay whose broker was given up for good is no concern after a week, nor does retention wait for it longer.
     WHERE c.moved_at > clock_timestamp() - interval '7 days' OR EXISTS (
         SELECT FROM leases l WHERE l.expires_at > clock_timestamp()
-            AND l.worker = CASE WHEN c.consumer IN ('relay', 'anomaly') THEN c.consumer ELSE 'projector' END)
+            AND l.worker = CASE WHEN c.consumer IN ('relay', 'anomaly', 'notary') THEN c.consumer ELSE 'projector' END)
     ORDER BY c.consumer
 """
 _WORKERS = "SELECT worker, holder_name, expires_at > clock_timestamp() AS alive, trouble FROM leases ORDER BY worker"

@@ -14,6 +14,7 @@ ASYNCHRONOUS: tuple[Projection, ...] = (USAGE_COUNTS, DEVICE_USAGE, SEATS)
 CONSUMERS_OF: dict[str, tuple[str, ...]] = {
     "projector": tuple(projection.name for projection in ASYNCHRONOUS),
     "anomaly": (ANOMALY,),
+    "notary": ("notary",),
     "relay": ("relay",),
 }
 """The consumers of each worker."""

@@ -165,6 +165,20 @@ class Broker:
                 raise BrokerAway(f"messages were not confirmed within {CONFIRM_SECONDS:g} s") from error
             _check(outcomes)
 
+    async def send_text(self, queue: str, text: str) -> None:
+        """Put a text into a queue that there is, and return when the server has confirmed that it keeps it.
+
+        Raises BrokerBlocked, Unroutable or BrokerAway.
+        """
+        await self._wait_while_blocked()
+        message = aio_pika.Message(
+            text.encode(), content_type="text/plain", delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+        )
+        try:
+            await bounded(self.channel.default_exchange.publish(message, queue, mandatory=True), CONFIRM_SECONDS)
+        except PublishError as error:
+            raise Unroutable(f"there is no queue {queue}") from error
+
     async def close(self) -> None:
         """Close the connection. One that does not answer is left to close by itself after a second."""
         await _close(self._connection)

@@ -81,7 +81,7 @@ def _answered(asked: asyncio.Task[dict[str, Probe]], otherwise: dict[str, Probe]
 
 
 def _names(services: Services) -> tuple[str, ...]:
-    names = ("projector", "anomaly")
+    names = ("projector", "anomaly", "notary")
     return names if services.settings.amqp_url is None else (*names, "relay")
 
 

@@ -1,0 +1,202 @@
+"""Checking a whole log against what was signed: hash every event anew, compare every tile and every checkpoint.
+
+Nothing is believed but the checkpoints that are given, which must have been verified. Events and tiles are taken in
+order, one by one, so that logs of any length are checked in little memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from domain.audit.checkpoint import Checkpoint
+from domain.audit.leaf import leaf_data
+from domain.audit.merkle import EMPTY_ROOT, Frontier, Hash, leaf_hash
+from domain.audit.tiles import WIDTH, Tile, TileId, event_id_in, event_mark, split, subtree
+
+MOST_TOLD = 20
+"""Faults that are told in words; after a deleted event, every later tile differs."""
+
+
+class StoredRow(NamedTuple):
+    """An event as it is stored."""
+
+    position: int
+    originator_id: UUID
+    originator_version: int
+    topic: str
+    state: bytes
+
+
+class Claim(NamedTuple):
+    """A root that is said to be of the first `size` events, and by whom; perhaps also the last one's position."""
+
+    size: int
+    root: Hash
+    by: str
+    position: int | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found. `faults` are the first ones in words, `fault_count` is how many there are."""
+
+    events: int = 0
+    last_position: int = 0
+    root: Hash = EMPTY_ROOT
+    covered: int = 0
+    tiles: int = 0
+    checkpoints: int = 0
+    faults: list[str] = field(default_factory=list)
+    fault_count: int = 0
+
+    def blame(self, fault: str) -> None:
+        """Note a fault."""
+        self.fault_count += 1
+        if len(self.faults) < MOST_TOLD:
+            self.faults.append(fault)
+
+
+class Checking:
+    """Takes all events in order, then is asked for its report.
+
+    `claims` are the checkpoints to compare with, `tiles` gives the stored tiles of each level in the order of their
+    indexes; None where there are none to compare, as in an export. Tiles must be there as far as `claims` reach.
+    """
+
+    def __init__(self, claims: Sequence[Claim], tiles: Mapping[int, Iterator[Tile]] | None) -> None:
+        self._claims = iter(sorted(claims, key=lambda claim: claim.size))
+        self._next_claim = next(self._claims, None)
+        self._covered = max((claim.size for claim in claims), default=0)
+        self._levels = None if tiles is None else {level: _Level(stored) for level, stored in tiles.items()}
+        self._frontier = Frontier()
+        self._growing: list[_Growing] = [_Growing(0)]
+        self._last: StoredRow | None = None
+        self.report = Report(covered=self._covered)
+        self._check_claims()
+
+    def take(self, row: StoredRow) -> None:
+        """Take the next event."""
+        hash = leaf_hash(leaf_data(*row))
+        self._frontier.add(hash)
+        self._last = row
+        self._grow(0, hash, row.position, event_mark(event_id_in(row.state)))
+        self._check_claims()
+
+    def finish(self) -> Report:
+        """Compare what is left, and return the report."""
+        report, size = self.report, self._frontier.size
+        while self._next_claim is not None:
+            claim = self._next_claim
+            report.blame(f"the log has {size} events, {claim.by} covers {claim.size}")
+            self._next_claim = next(self._claims, None)
+        for level in (self._levels or {}).values():
+            for tile in level.rest():
+                report.blame(f"tile {tile.id.index} of level {tile.id.level} is of events that there are not")
+        report.events, report.root = size, self._frontier.root
+        report.last_position = self._last.position if self._last else 0
+        return report
+
+    def _check_claims(self) -> None:
+        while self._next_claim is not None and self._next_claim.size <= self._frontier.size:
+            claim = self._next_claim
+            self.report.checkpoints += 1
+            if claim.size < 0 or claim.root != self._frontier.root:
+                self.report.blame(f"the first {claim.size} events are not those of {claim.by}")
+            elif claim.position is not None and claim.position != (self._last.position if self._last else 0):
+                self.report.blame(f"{claim.by} names another last position than its last event's")
+            self._next_claim = next(self._claims, None)
+
+    def _grow(self, level: int, hash: Hash, position: int, mark: int | None, first: int | None = None) -> None:
+        """Add a hash to the unfinished tile of a level; where it is whole, compare it and go on above."""
+        if level == len(self._growing):
+            self._growing.append(_Growing(level))
+        growing = self._growing[level]
+        growing.add(hash, position if first is None else first, position, mark)
+        if len(growing.hashes) == WIDTH:
+            tile = growing.whole()
+            self._growing[level] = _Growing(level, tile.id.index + 1)
+            self._compare(tile)
+            self._grow(level + 1, tile.root, tile.last_position, None, tile.first_position)
+
+    def _compare(self, tile: Tile) -> None:
+        if self._levels is None:
+            return
+        report, name = self.report, f"tile {tile.id.index} of level {tile.id.level}"
+        stored, unexpected = self._levels.setdefault(tile.id.level, _Level(iter(()))).at(tile.id.index)
+        for one in unexpected:
+            report.blame(f"tile {one.id.index} of level {one.id.level} should not be there")
+        if stored is None:
+            if tile.id.end <= self._covered:
+                report.blame(f"{name} is missing")
+            return
+        report.tiles += 1
+        if stored == tile:
+            return
+        report.blame(
+            f"{name} differs from the events {tile.first_position} to {tile.last_position}{_where(tile, stored)}"
+        )
+
+
+def claim_of(checkpoint: Checkpoint, by: str) -> Claim:
+    """Return what a verified checkpoint claims."""
+    return Claim(checkpoint.size, checkpoint.root, by)
+
+
+class _Growing:
+    """A tile that is not whole yet."""
+
+    def __init__(self, level: int, index: int = 0) -> None:
+        self.id = TileId(level, index)
+        self.hashes: list[Hash] = []
+        self._first = self._last = 0
+        self._marks: list[int] = []
+
+    def add(self, hash: Hash, first: int, last: int, mark: int | None) -> None:
+        if not self.hashes:
+            self._first = first
+        self._last = last
+        self.hashes.append(hash)
+        if mark is not None:
+            self._marks.append(mark)
+
+    def whole(self) -> Tile:
+        marks = self._marks if self.id.level == 0 else None
+        return Tile(self.id, self._first, self._last, subtree(self.hashes), b"".join(self.hashes), marks)
+
+
+class _Level:
+    """The stored tiles of one level, in order."""
+
+    def __init__(self, stored: Iterator[Tile]) -> None:
+        self._stored = stored
+        self._next = next(stored, None)
+
+    def at(self, index: int) -> tuple[Tile | None, list[Tile]]:
+        """Return the tile at an index, if it is there, and those before it that nobody has asked for."""
+        passed: list[Tile] = []
+        while self._next is not None and self._next.id.index < index:
+            passed.append(self._next)
+            self._next = next(self._stored, None)
+        if self._next is None or self._next.id.index > index:
+            return None, passed
+        found, self._next = self._next, next(self._stored, None)
+        return found, passed
+
+    def rest(self) -> Iterator[Tile]:
+        while self._next is not None:
+            yield self._next
+            self._next = next(self._stored, None)
+
+
+def _where(tile: Tile, stored: Tile) -> str:
+    """Say which hash is the first that differs."""
+    mine, theirs = split(tile.hashes), split(stored.hashes)
+    if mine == theirs:
+        return "" if tile.root == stored.root else ", in its root"
+    place = next(
+        (at for at, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs))
+    )
+    return f", first at number {tile.id.index * WIDTH + place} of that level"

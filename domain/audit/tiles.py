@@ -1,0 +1,105 @@
+"""Tiles: 256 hashes side by side, of leaves (level 0), of whole tiles (level 1), of 256 such tiles (level 2), and so on.
+
+Hashes in between are made from these when they are asked for, and only whole tiles are kept. So a proof reads one row
+a level, and rows are written once and never changed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from domain.audit.merkle import HASH_BYTES, Hash, Node, node_hash
+
+WIDTH = 256
+HEIGHT = 8
+"""WIDTH is two to this power."""
+
+EVENT_ID_AT = len('{"event_id":"')
+"""Where an event's id begins in its stored JSON, of which it is the first field."""
+EVENT_ID_LENGTH = 36
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TileId:
+    """Which tile: the `index`-th of its level, from 0 on."""
+
+    level: int
+    index: int
+
+    @property
+    def leaves(self) -> int:
+        """How many leaves it spans."""
+        return int(WIDTH ** (self.level + 1))
+
+    @property
+    def end(self) -> int:
+        """How many leaves there are up to its last one: in a tree of that size it is whole."""
+        return (self.index + 1) * self.leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A whole tile. The positions are those of its first and last event; `event_marks` are at level 0 only."""
+
+    id: TileId
+    first_position: int
+    last_position: int
+    root: Hash
+    hashes: bytes
+    event_marks: list[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Which hashes of which tile make up a node."""
+
+    tile: TileId
+    first: int
+    count: int
+
+
+def entries_of(node: Node) -> Entries:
+    """Return where a node's hash comes from."""
+    level, above = divmod(node.height, HEIGHT)
+    first = node.index << above
+    return Entries(TileId(level, first // WIDTH), first % WIDTH, 1 << above)
+
+
+def split(hashes: bytes) -> list[Hash]:
+    """Return hashes that are stored side by side, one by one."""
+    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
+
+
+def subtree(hashes: Sequence[Hash]) -> Hash:
+    """Return the hash over 2**n hashes of one height."""
+    while len(hashes) > 1:
+        hashes = [node_hash(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]
+    return hashes[0]
+
+
+def event_mark(event_id: bytes) -> int:
+    """Return 32 bits, as a signed number, by which the tile that may hold an event is found; `event_id` is its text."""
+    mark = zlib.crc32(event_id)
+    return mark - (1 << 32) if mark >> 31 else mark
+
+
+def event_id_in(state: bytes) -> bytes:
+    """Return the text of an event's id, from its stored JSON; of what is none of ours, whatever stands there."""
+    return state[EVENT_ID_AT : EVENT_ID_AT + EVENT_ID_LENGTH]
+
+
+def leaf_tile(index: int, positions: tuple[int, int], hashes: bytes, event_ids: Sequence[bytes]) -> Tile:
+    """Make a tile of leaves; `positions` are the first and the last one's."""
+    first, last = positions
+    marks = [event_mark(one) for one in event_ids]
+    return Tile(TileId(0, index), first, last, subtree(split(hashes)), hashes, marks)
+
+
+def tile_above(below: Sequence[Tile]) -> Tile:
+    """Make the tile over 256 whole ones."""
+    hashes = b"".join(tile.root for tile in below)
+    root = subtree([tile.root for tile in below])
+    id = TileId(below[0].id.level + 1, below[0].id.index // WIDTH)
+    return Tile(id, below[0].first_position, below[-1].last_position, root, hashes)

@@ -1,0 +1,196 @@
+"""Proofs of the event log, and receipts: all that it takes to check one event without us."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from domain.audit.leaf import leaf_data
+from domain.audit.merkle import Range, consistency_ranges, inclusion_ranges, leaf_hash, root_by_inclusion
+from domain.audit.tiles import EVENT_ID_AT, EVENT_ID_LENGTH, WIDTH, event_mark
+from domain.errors import HistoryAltered, Invalid, NotFound, NotYetSigned
+from projections import checkpoints
+from projections.audit_tree import TreeGap, hashes_of, last_position_of
+from projections.checkpoints import Signed
+
+MOST_UNSIGNED = 50_000
+"""Events after the last checkpoint among which an id is looked for."""
+
+_IS_IT = f"substring(state FROM {EVENT_ID_AT + 1} FOR {EVENT_ID_LENGTH}) = %(id)s"
+_COLUMNS = "notification_id, originator_id, originator_version, topic, state"
+_IN_TILES = f"""
+    SELECT {_COLUMNS}, tile.index * {WIDTH} + (
+            SELECT count(*) FROM licensing_events AS before
+            WHERE before.notification_id >= tile.first_position AND before.notification_id < event.notification_id
+        ) AS index
+    FROM audit_tiles AS tile CROSS JOIN LATERAL (
+        SELECT {_COLUMNS} FROM licensing_events
+        WHERE notification_id BETWEEN tile.first_position AND tile.last_position AND {_IS_IT}
+    ) AS event
+    WHERE tile.level = 0 AND tile.event_marks @> ARRAY[%(mark)s::int4]
+"""  # noqa: S608 - constants
+_AFTER_TILES = f"""
+    SELECT {_COLUMNS}, %(first)s + place AS index, last FROM (
+        SELECT {_COLUMNS}, row_number() OVER (ORDER BY notification_id) - 1 AS place, count(*) OVER () AS last
+        FROM (
+            SELECT {_COLUMNS} FROM licensing_events WHERE notification_id > %(after)s
+            ORDER BY notification_id LIMIT {MOST_UNSIGNED}
+        ) AS page
+    ) AS page
+    WHERE {_IS_IT} OR place = {MOST_UNSIGNED - 1}
+"""  # noqa: S608
+
+
+class Inclusion(msgspec.Struct, frozen=True, kw_only=True):
+    """That an event is the `leaf_index`-th (from 0 on) of the first `size` events. Hashes are base64."""
+
+    event_id: UUID
+    position: int
+    leaf_index: int
+    size: int
+    leaf_hash: bytes
+    root: bytes
+    proof: list[bytes]
+
+
+class Consistency(msgspec.Struct, frozen=True, kw_only=True):
+    """That the tree of `from_size` events is the beginning of the one of `to_size`. Hashes are base64."""
+
+    from_size: int
+    to_size: int
+    from_root: bytes
+    to_root: bytes
+    proof: list[bytes]
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """An event with the proof that it is under a checkpoint.
+
+    `leaf` (base64) is all of the event as it is stored: position (8 bytes), aggregate's id (16), version (8), length of
+    the type (4), type, JSON. Numbers are big-endian; personal data in it is encrypted. `proof` leads from the leaf's
+    hash to the checkpoint's root (RFC 6962).
+    """
+
+    event_id: UUID
+    type: str
+    position: int
+    leaf_index: int
+    leaf: bytes
+    proof: list[bytes]
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    position: int
+    index: int
+    topic: str
+    leaf: bytes
+
+
+async def inclusion(connection: Any, event_id: UUID, size: int | None = None) -> Inclusion:
+    """Prove that an event is in the tree, by default in the one that was signed last.
+
+    Raises NotFound, NotYetSigned, HistoryAltered, and Invalid where the size does not cover it or was not signed.
+    """
+    signed = await _newest(connection)
+    within = signed.size if size is None else _signed_size("size", size, signed)
+    found = await _find(connection, event_id, signed)
+    if found.index >= within:
+        raise Invalid(None, size="does not cover the event")
+    proof, root = await _proof(connection, found, within)
+    return Inclusion(
+        event_id=event_id,
+        position=found.position,
+        leaf_index=found.index,
+        size=within,
+        leaf_hash=leaf_hash(found.leaf),
+        root=root,
+        proof=proof,
+    )
+
+
+async def consistency(connection: Any, from_size: int, to_size: int | None = None) -> Consistency:
+    """Prove that a tree is the beginning of a later one, by default of the one that was signed last.
+
+    Raises NotYetSigned, HistoryAltered, and Invalid where a size is beyond what was signed.
+    """
+    signed = await _newest(connection)
+    new = signed.size if to_size is None else _signed_size("to_size", to_size, signed)
+    if from_size > new:
+        raise Invalid(None, from_size=f"is over {new}")
+    ranges = [Range(0, from_size), Range(0, new), *consistency_ranges(from_size, new)]
+    from_root, to_root, *proof = await _hashes(connection, ranges)
+    return Consistency(from_size=from_size, to_size=new, from_root=from_root, to_root=to_root, proof=proof)
+
+
+async def receipt(connection: Any, event_id: UUID) -> Receipt:
+    """Make the receipt of an event under the last checkpoint. Raises NotFound, NotYetSigned and HistoryAltered."""
+    signed = await _newest(connection)
+    found = await _find(connection, event_id, signed)
+    proof, root = await _proof(connection, found, signed.size)
+    if root != signed.root:
+        raise HistoryAltered(position=found.position)
+    return Receipt(
+        event_id=event_id,
+        type=found.topic,
+        position=found.position,
+        leaf_index=found.index,
+        leaf=found.leaf,
+        proof=proof,
+        checkpoint=signed.note,
+    )
+
+
+async def _newest(connection: Any) -> Signed:
+    signed = await checkpoints.newest(connection)
+    if signed is None:
+        raise NotYetSigned
+    return signed
+
+
+def _signed_size(field: str, size: int, signed: Signed) -> int:
+    if size > signed.size:
+        raise Invalid(None, **{field: f"is over {signed.size}, the last checkpoint's"})
+    return size
+
+
+async def _find(connection: Any, event_id: UUID, signed: Signed) -> _Found:
+    text = str(event_id).encode()
+    cursor = await connection.execute(_IN_TILES, {"id": text, "mark": event_mark(text)})
+    row = await cursor.fetchone()
+    if row is None:
+        row = await _find_after(connection, text, signed.size // WIDTH)
+    if row["index"] >= signed.size:
+        raise NotYetSigned
+    columns = (row["notification_id"], row["originator_id"], row["originator_version"], row["topic"], row["state"])
+    return _Found(row["notification_id"], row["index"], row["topic"], leaf_data(*columns))
+
+
+async def _find_after(connection: Any, text: bytes, tiles: int) -> Any:
+    after = await last_position_of(connection, tiles)
+    cursor = await connection.execute(_AFTER_TILES, {"id": text, "after": after, "first": tiles * WIDTH})
+    rows = await cursor.fetchall()
+    for row in rows:
+        if row["state"][EVENT_ID_AT : EVENT_ID_AT + EVENT_ID_LENGTH] == text:
+            return row
+    # So many wait for the notary that the event may be among those that were not looked at.
+    raise NotYetSigned if rows else NotFound
+
+
+async def _proof(connection: Any, found: _Found, size: int) -> tuple[list[bytes], bytes]:
+    """Return an event's proof and the root to which it leads, which is the tree's."""
+    root, *proof = await _hashes(connection, [Range(0, size), *inclusion_ranges(found.index, size)])
+    if root_by_inclusion(leaf_hash(found.leaf), found.index, size, proof) != root:
+        raise HistoryAltered(position=found.position)
+    return proof, root
+
+
+async def _hashes(connection: Any, ranges: list[Range]) -> list[bytes]:
+    try:
+        return await hashes_of(connection, ranges)
+    except TreeGap as gap:
+        raise HistoryAltered(str(gap)) from gap
