@@ -1,15 +1,183 @@
-"""`lizenzserver audit`: what happened, and that nothing of it was changed."""
+"""`lizenzserver audit`: what was signed of the event log, and whether the log still is that."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
 from cli import audit_diff_command, audit_replay_command
+from cli.errors import Failure
+from cli.output import AsJson, say, write_json
+from cli.teaching import examples
+
+if TYPE_CHECKING:
+    from cli.audit_verify import Verified
+    from domain.audit.checkpoint import VerifierKey
+    from infra.settings import Settings
+
+Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; default: stdout.")]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Checkpoints that were kept elsewhere; default: the data folder's last one."),
+]
+Key = Annotated[
+    str | None, typer.Option(metavar="KEY|FILE", help="Whose signature to believe; default: this service's own key.")
+]
+Export = Annotated[Path | None, typer.Option(metavar="FILE", help="Check an export; no database is needed.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = typer.Typer(no_args_is_help=True, help="For auditors. All of these work while the server runs.")
+    group = typer.Typer(no_args_is_help=True, help="Proof that history is what it was: verify, receipts, exports.")
+    group.command("verify", cls=examples(_VERIFY))(verify)
+    group.command("key", cls=examples("lizenzserver audit key > key.txt"))(key)
+    group.command("receipt", cls=examples(_RECEIPT))(receipt)
+    group.command("export", cls=examples("lizenzserver audit export --output log.jsonl"))(export)
     for command in (audit_replay_command, audit_diff_command):
         command.register(group)
     app.add_typer(group, name="audit")
+
+
+_VERIFY = """
+lizenzserver audit verify
+lizenzserver audit verify --checkpoint kept.txt --key key.txt
+lizenzserver audit verify --export log.jsonl --checkpoint kept.txt --key key.txt
+"""
+_RECEIPT = """
+lizenzserver audit receipt 6f1c8d0e-5b1d-4e0c-8a35-0d3a5f7c2b90 > receipt.json
+node docs/examples/verify_receipt.mjs receipt.json "$(lizenzserver audit key)"
+"""
+
+
+def verify(checkpoint: Checkpoint = None, key: Key = None, export: Export = None, as_json: AsJson = False) -> None:
+    """Hash every event anew, and compare with what was signed: every event, every node of the tree, every checkpoint.
+
+    Leaves with 1 where anything differs, and says what. Give checkpoints that were kept where nobody who can change the
+    database can change them; those that the data folder holds prove something only to whoever trusts this machine.
+    """
+    from cli.audit_verify import of_database, of_export, trusted_checkpoints
+
+    if export is not None and (checkpoint is None or key is None):
+        raise Failure("to check an export, give --checkpoint and --key")
+    settings = None if export is not None else _settings()
+    believed = _key_given(key) if key is not None else _own_key(settings)
+    notes = _text_of(checkpoint) if checkpoint is not None else _kept(settings)
+    trusted = trusted_checkpoints(notes, believed)
+    if export is not None:
+        found = of_export(export, trusted)
+    else:
+        from cli.database import opened_for_command
+
+        assert settings is not None
+        with opened_for_command(settings) as database:
+            found = of_database(database, trusted, believed)
+    _tell(found, as_json)
+
+
+def key(as_json: AsJson = False) -> None:
+    """Print the public key by which checkpoints are verified (C2SP signed-note). Hand it to auditors early."""
+    own = _own_key(_settings())
+    if as_json:
+        write_json({"name": own.name, "verifier_key": str(own)})
+    else:
+        typer.echo(str(own))
+
+
+def receipt(event_id: Annotated[UUID, typer.Argument(help="The event's id.")], output: Output = None) -> None:
+    """Write the receipt of an event as JSON: the event as it is stored, its proof, and the checkpoint.
+
+    Whoever has it and the public key can check it without the service. Personal data in it stays encrypted.
+    """
+    import asyncio
+
+    from cli.database import opened_for_command
+    from projections import audit_receipts
+
+    async def read() -> Any:
+        async with await database.connect_async() as connection:
+            return await audit_receipts.receipt(connection, event_id)
+
+    with opened_for_command(_settings()) as database:
+        found = asyncio.run(read())
+    if output is None:
+        write_json(found)
+        return
+    import msgspec
+
+    from cli.private_file import draft_of
+
+    with draft_of(output) as draft:
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+
+
+def export(output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to.")]) -> None:
+    """Write all events as they are stored, and the last checkpoint, as lines of JSON for `audit verify --export`.
+
+    Personal data in it stays encrypted.
+    """
+    from cli.audit_export import write_export
+    from cli.database import opened_for_command
+
+    with opened_for_command(_settings()) as database:
+        count = write_export(database, output)
+    say(f"{count} events written to {output}")
+
+
+def _settings() -> Settings:
+    from cli.database import settings_for_command
+
+    return settings_for_command()
+
+
+def _own_key(settings: Settings | None) -> VerifierKey:
+    from cli.core import open_keyring
+    from infra.notary_key import NotaryKey
+
+    assert settings is not None
+    name = "" if settings.audit_origin else open_keyring(settings).fingerprint
+    return NotaryKey.open(settings, name).verifier
+
+
+def _key_given(text: str) -> VerifierKey:
+    """Return the key that a text is, or that a file of that name holds."""
+    from domain.audit.checkpoint import BadCheckpoint, VerifierKey
+
+    try:
+        return VerifierKey.parse(_text_of(Path(text)) if Path(text).is_file() else text)
+    except BadCheckpoint as error:
+        raise Failure(f"--key: {error}") from None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise Failure(f"{path} is no text") from None
+
+
+def _kept(settings: Settings | None) -> str:
+    from infra.notary_key import KeptCheckpoint
+
+    assert settings is not None
+    text = KeptCheckpoint(settings.data_dir).read()
+    if text is None:
+        raise Failure("the data folder holds no checkpoint: give one with --checkpoint")
+    return text
+
+
+def _tell(found: Verified, as_json: bool) -> None:
+    report = found.report
+    if as_json:
+        write_json(found.as_json())
+    else:
+        for line in found.lines():
+            typer.echo(line)
+        for fault in report.faults:
+            typer.echo(f"FAULT  {fault}")
+        if report.fault_count > len(report.faults):
+            typer.echo(f"FAULT  and {report.fault_count - len(report.faults)} more")
+    if report.fault_count:
+        raise Failure("the log is not what was signed")

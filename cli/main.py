@@ -42,6 +42,7 @@ _GROUPS = (
     licenses,
     customers,
     admins,
+    audit,
     dead_command,
     rebuild_command,
     tail_command,

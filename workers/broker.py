@@ -176,8 +176,10 @@ class Broker:
         )
         try:
             await bounded(self.channel.default_exchange.publish(message, queue, mandatory=True), CONFIRM_SECONDS)
-        except PublishError as error:
-            raise Unroutable(f"there is no queue {queue}") from error
+        except BrokerAway as error:
+            if isinstance(error.__cause__, PublishError):
+                raise Unroutable(f"there is no queue {queue}") from error
+            raise
 
     async def close(self) -> None:
         """Close the connection. One that does not answer is left to close by itself after a second."""

@@ -6,12 +6,15 @@ A checkpoint that could not be sent is tried again until there is a newer one: t
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import os
 from abc import ABC, abstractmethod
+from http.client import HTTPException
 from pathlib import Path
 from typing import ClassVar
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from infra.settings import Settings
@@ -111,7 +114,7 @@ class HttpPush(Pusher):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self._url = url
+        self._url, self._login = _without_login(url)
 
     async def send(self, note: str) -> None:
         """Post it."""
@@ -119,6 +122,8 @@ class HttpPush(Pusher):
 
     def _post(self, note: bytes) -> None:
         headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "lizenzserver"}
+        if self._login is not None:
+            headers["Authorization"] = f"Basic {self._login}"
         request = Request(self._url, note, headers, method="POST")  # noqa: S310 - the setting's scheme was checked
         try:
             with build_opener(_NoRedirection).open(request, timeout=SECONDS) as response:
@@ -126,7 +131,9 @@ class HttpPush(Pusher):
         except HTTPError as error:
             error.close()
             raise NotSent(f"it answered {error.code}") from None
-        except (OSError, ValueError) as error:
+        except URLError as error:
+            raise NotSent(getattr(error.reason, "strerror", None) or type(error.reason).__name__) from None
+        except (OSError, HTTPException) as error:
             raise NotSent(type(error).__name__) from None
 
 
@@ -167,6 +174,15 @@ def pushes(settings: Settings) -> list[Pusher]:
 class _NoRedirection(HTTPRedirectHandler):
     def redirect_request(self, *_: object) -> None:
         """Follow none: a body would be sent to nobody knows whom."""
+
+
+def _without_login(url: str) -> tuple[str, str | None]:
+    """Return an address without the user and password in it, and these as HTTP's basic credentials."""
+    parts = urlsplit(url)
+    login, separator, host = parts.netloc.rpartition("@")
+    if not separator:
+        return url, None
+    return parts._replace(netloc=host).geturl(), base64.b64encode(unquote(login).encode()).decode()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Tiles: 256 hashes side by side, of leaves (level 0), of whole tiles (level 1), of 256 such tiles (level 2), and so on.
+"""Tiles: 256 hashes side by side, of leaves (level 0), of whole tiles (level 1), of 256 such tiles (level 2) and more.
 
 Hashes in between are made from these when they are asked for, and only whole tiles are kept. So a proof reads one row
 a level, and rows are written once and never changed.

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from domain.audit.checkpoint import Checkpoint, VerifierKey, parse
-from domain.audit.merkle import is_consistent, leaf_hash, root_by_inclusion
 from infra.notary_key import verify
 from tests.support.client import Client, eventually
 

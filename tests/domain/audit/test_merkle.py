@@ -1,4 +1,4 @@
-"""The tree and its proofs: by the test vectors of Certificate Transparency, and by the definition, for all small trees."""
+"""The tree and its proofs: by test vectors of Certificate Transparency, and by the definition, for all small trees."""
 
 from __future__ import annotations
 
