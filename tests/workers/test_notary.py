@@ -254,12 +254,14 @@ async def test_tiles_above_tiles(database: Database, tmp_path: Path, monkeypatch
 
 
 class _Collector(BaseHTTPRequestHandler):
-    answers: ClassVar[list[int]] = []
+    redirected: ClassVar[bool] = False
+    takes: ClassVar[bool] = False
     got: ClassVar[list[tuple[str, str]]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        status = self.answers.pop(0) if self.answers else 200
+        status = 200 if self.takes else 503 if self.redirected else 302
+        _Collector.redirected = True
         if status < 300 and self.headers["Authorization"] == "Basic dXNlcjpzZWNyZXQ=":
             self.got.append((self.headers["Content-Type"], body))
         self.send_response(status)
@@ -274,7 +276,6 @@ async def test_checkpoints_are_pushed_to_file_http_and_queue(
 ) -> None:
     """What could not be sent is told, and made up for."""
     monkeypatch.setattr("workers.pushing.FIRST_PAUSE_SECONDS", 0.05)
-    _Collector.answers, _Collector.got = [503, 302], []
     server = HTTPServer(("127.0.0.1", 0), _Collector)
     Thread(target=server.serve_forever, daemon=True).start()
     file, url = tmp_path / "pushed.txt", f"http://user:secret@127.0.0.1:{server.server_port}/checkpoints"
@@ -290,6 +291,7 @@ async def test_checkpoints_are_pushed_to_file_http_and_queue(
         await eventually(told)
         assert "secret" not in one.trouble
         virtual_host.new_queue("auditors")
+        _Collector.takes = True
 
         async def all_have_it() -> bool:
             return bool(file.exists() and _Collector.got and virtual_host.size("auditors") and not one.trouble)

@@ -1,0 +1,186 @@
+"""`lizenzserver audit`: whatever is changed below a checkpoint that was kept elsewhere is found, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from cli.audit_verify import of_database
+from domain.audit.checking import MOST_TOLD
+from infra.notary_key import KeptCheckpoint
+from infra.postgres import Database
+from tests.cli.conftest import CommandLine
+from tests.support.notarised import ORIGIN, fill, kept, key_of, notarise, notary, turns
+from tests.support.tampering import CHANGES, History
+from workers.growing import Grown, begin, grow
+
+EVENTS = 1_100
+ROUNDS = int(os.environ.get("TAMPER_ROUNDS", "100"))
+"""How many things are changed, one at a time."""
+
+NODE = Path(__file__).parents[2] / "docs" / "examples" / "verify_receipt.mjs"
+
+
+def execute(database: Database, statement: str) -> Any:
+    with database.connect_owner() as connection:
+        connection.execute("SET search_path TO lizenzserver")
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else None
+
+
+@pytest.fixture
+def signed(database: Database, tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """Give a log with a tree, signed as a service on this data folder signs it."""
+    monkeypatch.setenv("AUDIT_ORIGIN", ORIGIN)
+    fill(database, EVENTS)
+    asyncio.run(notarise(database, tmp_path))
+    return database
+
+
+def test_every_change_is_found(signed: Database, tmp_path: Path) -> None:
+    """With TAMPER_ROUNDS=1000, a thousand of them."""
+    trusted, key = [kept(tmp_path)], key_of(tmp_path).verifier
+    done: Counter[str] = Counter()
+    fill(signed, 40, seed=2)  # newer ones do not matter
+    assert of_database(signed, trusted, key).report.faults == []
+    execute(signed, f"DELETE FROM licensing_events WHERE notification_id > {_last(signed)}")
+    with signed.connect_owner() as owner:
+        history = History(owner)
+        for number in range(ROUNDS):
+            change = CHANGES[number % len(CHANGES)]
+            what = change(owner, Random(number))
+            report = of_database(signed, trusted, key).report
+            assert report.fault_count > 0, f"nobody noticed: {what} (number {number})"
+            assert 0 < len(report.faults) <= MOST_TOLD
+            done[change.__name__] += 1
+            history.restore()
+    assert of_database(signed, trusted, key).report.faults == []
+    assert min(done.values()) == ROUNDS // len(CHANGES)
+
+
+def _last(database: Database) -> int:
+    return int(execute(database, "SELECT max(position) AS last FROM audit_checkpoints")[0]["last"])
+
+
+def test_who_rewrites_the_whole_tree_is_found_by_what_was_kept(signed: Database, tmp_path: Path) -> None:
+    """An owner who changes an event makes all tiles anew and takes away what was signed; but he can't sign."""
+    trusted, key = [kept(tmp_path)], key_of(tmp_path).verifier
+    execute(signed, "UPDATE licensing_events SET state = state || ' ' WHERE notification_id = 710")
+    execute(signed, "TRUNCATE audit_tiles, audit_checkpoints")
+
+    async def rewrite() -> Grown:
+        async with await signed.connect_async() as connection:
+            return await grow(connection, await begin(connection, 0), 100)
+
+    assert asyncio.run(rewrite()).tiles == EVENTS // 256
+    report = of_database(signed, trusted, key).report
+    assert report.faults == [f"the first {EVENTS} events are not those of the trusted checkpoint of {EVENTS}"]
+
+
+def test_it_says_what_is_wrong_and_where(signed: Database, cli: CommandLine) -> None:
+    good = cli("audit", "verify")
+    assert (good.code, good.err) == (0, "")
+    assert good.out.splitlines()[-1] == "all is as it was signed"
+    position = int(execute(signed, "SELECT notification_id AS n FROM licensing_events ORDER BY 1 OFFSET 700")[0]["n"])
+    execute(signed, f"UPDATE licensing_events SET state = state || ' ' WHERE notification_id = {position}")
+    bad = cli("audit", "verify")
+    assert (bad.code, bad.err) == (1, "error: the log is not what was signed\n")
+    assert "FAULT  tile 2 of level 0 differs" in bad.out
+    assert "first at number 700 of that level" in bad.out
+    told = json.loads(cli("audit", "verify", "--json").out)
+    assert (told["ok"], told["events"], told["covered_by_trusted"]) == (False, EVENTS, EVENTS)
+    execute(signed, f"DELETE FROM licensing_events WHERE notification_id >= {position}")
+    assert f"the log has 700 events, the trusted checkpoint of {EVENTS} covers {EVENTS}" in cli("audit", "verify").out
+
+
+def test_an_export_is_checked_without_a_database(
+    signed: Database, bare: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare.use(signed)
+    export, kept_file, key = tmp_path / "log.jsonl", tmp_path / "kept.txt", tmp_path / "key.txt"
+    assert bare("audit", "export", "--output", str(export)).err == f"{EVENTS} events written to {export}\n"
+    key.write_text(bare("audit", "key").out)
+    shutil.copy(KeptCheckpoint(tmp_path).path, kept_file)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@localhost:1/none")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
+    check = ("audit", "verify", "--export", str(export), "--checkpoint", str(kept_file), "--key", str(key))
+    good = bare(*check)
+    assert (good.code, good.err) == (0, ""), good
+    assert not (tmp_path / "none").exists()
+
+    lines = export.read_bytes().splitlines(keepends=True)
+    random = Random(1)
+    for number in range(20):
+        at, other = random.sample(range(1, EVENTS + 1), 2)
+        changed = list(lines)
+        match number % 5:
+            case 0:
+                changed[at] = changed[at].replace(b'"position":', b'"position":1')
+            case 1:
+                del changed[at]
+            case 2:
+                changed[at], changed[other] = changed[other], changed[at]
+            case 3:
+                changed.insert(at, changed[other])
+            case _:
+                changed = changed[:at]
+        export.write_bytes(b"".join(changed))
+        bad = bare(*check)
+        assert (bad.code, bad.err) == (1, "error: the log is not what was signed\n"), number
+
+
+def test_only_a_checkpoint_by_the_right_key_is_believed(
+    signed: Database, cli: CommandLine, tmp_path: Path, database: Database
+) -> None:
+    kept_file = KeptCheckpoint(tmp_path).path
+    forged = tmp_path / "forged.txt"
+    forged.write_text(kept_file.read_text().replace(f"\n{EVENTS}\n", "\n1\n"))
+    refused = cli("audit", "verify", "--checkpoint", str(forged))
+    assert (refused.code, refused.err.startswith("error: the checkpoint is not good: the signature of")) == (1, True)
+    other = cli("audit", "verify", "--key", str(key_of(tmp_path / "other").verifier))
+    assert "is not signed by" in other.err
+    forged.write_bytes(b"\xff\x00")
+    assert cli("audit", "verify", "--checkpoint", str(forged)).err == f"error: {forged} is no text\n"
+    assert cli("audit", "verify", "--key", "nonsense").err.startswith("error: --key: that is no verifier key")
+    kept_file.unlink()
+    assert "the data folder holds no checkpoint" in cli("audit", "verify").err
+
+
+def test_checkpoints_of_several_times_are_all_compared(signed: Database, cli: CommandLine, tmp_path: Path) -> None:
+    collected = KeptCheckpoint(tmp_path).path.read_text()
+    fill(signed, 100, seed=3)
+
+    async def sign() -> None:
+        one = notary(signed, tmp_path)
+        await turns(one)
+        await one._close()
+
+    asyncio.run(sign())
+    collected += KeptCheckpoint(tmp_path).path.read_text()
+    (tmp_path / "all.txt").write_text(collected)
+    told = json.loads(cli("audit", "verify", "--checkpoint", str(tmp_path / "all.txt"), "--json").out)
+    assert (told["ok"], told["trusted_checkpoints"], told["stored_checkpoints"]) == (True, 2, 2)
+
+
+def test_a_receipt_from_the_command_line(signed: Database, cli: CommandLine, tmp_path: Path) -> None:
+    for offset in (0, 255, 256, 1023, 1024, EVENTS - 1):
+        row = execute(signed, f"SELECT state FROM licensing_events ORDER BY notification_id OFFSET {offset} LIMIT 1")[0]
+        event_id = json.loads(row["state"])["event_id"]
+        file = tmp_path / "receipt.json"
+        assert cli("audit", "receipt", event_id, "--output", str(file)).code == 0
+        assert json.loads(file.read_text())["leaf_index"] == offset
+        key = cli("audit", "key").out.strip()
+        done = subprocess.run(
+            ["node", str(NODE), str(file), key], capture_output=True, text=True, check=True, timeout=30
+        )
+        assert done.stdout.startswith(f"good: event {event_id} is number {offset + 1} of the {EVENTS}")
+    assert cli("audit", "receipt", "6f1c8d0e-5b1d-4e0c-8a35-0d3a5f7c2b90").err == "error: Not found\n"
