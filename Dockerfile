@@ -24,7 +24,8 @@ FROM ${PYTHON}
 RUN python -m pip uninstall --yes --root-user-action ignore pip setuptools wheel \
     && groupadd --gid 10001 lizenzserver \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin lizenzserver \
-    && mkdir --mode=0700 /erasures && chown 10001:10001 /erasures
+    && mkdir --mode=0700 /erasures /tmp/lizenzserver \
+    && chown 10001:10001 /erasures /tmp/lizenzserver
 COPY --from=build /opt/lizenzserver /opt/lizenzserver
 ENV PATH=/opt/lizenzserver/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

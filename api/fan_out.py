@@ -44,6 +44,10 @@ class FanOutWatch:
         for worker in self.last.workers:
             alive.add_metric([worker.worker], float(worker.alive))
         yield alive
+        trouble = GaugeMetricFamily("lizenzserver_worker_trouble", "Whether a worker is in trouble", labels=["worker"])
+        for worker in self.last.workers:
+            trouble.add_metric([worker.worker], float(bool(worker.trouble)))
+        yield trouble
 
 
 def _family(name: str, meaning: str, fan_out: FanOut, value: Any) -> GaugeMetricFamily:

@@ -69,7 +69,8 @@ class Push(Protocol):
 class Notary:
     """Owns a connection to PostgreSQL, whose rows are dicts. `key` and `sign` are its public key and its signing.
 
-    `trouble` says in one line what keeps it from signing, or from sending checkpoints away.
+    `sign_seconds` are between two checkpoints, SIGN_SECONDS by default. `trouble` says in one line what keeps it from
+    signing, or from sending checkpoints away.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it reads, signs by, keeps, and whom it tells
@@ -80,7 +81,7 @@ class Notary:
         verify: Verify,
         kept: Kept,
         pushes: Sequence[Push] = (),
-        sign_seconds: float = SIGN_SECONDS,
+        sign_seconds: float | None = None,
     ) -> None:
         self._connect = connect
         self._key = key
@@ -88,7 +89,7 @@ class Notary:
         self._verify = verify
         self._kept = kept
         self._pushes = pushes
-        self._sign_seconds = sign_seconds
+        self._sign_seconds = SIGN_SECONDS if sign_seconds is None else sign_seconds
         self._lease = Lease(WORKER)
         self._connection: AsyncConnection[Any] | None = None
         self._grown: Grown | None = None

@@ -32,6 +32,7 @@ broker=$(random)
 superuser=$(random)
 service_key=$(random)
 signing_key=$(random)
+audit_key=$(random)
 
 keep postgres_password "$superuser"
 keep postgres_owner_password "$owner"
@@ -42,6 +43,7 @@ keep rabbitmq_user "default_user = lizenzserver
 default_pass = $broker"
 keep amqp_url "amqp://lizenzserver:$broker@rabbitmq:5672/"
 keep service_key "$service_key"
+keep audit_key "$audit_key"
 keep signing_keys "[{\"private_key\": \"$signing_key\", \"created_at\": \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\", \"retired_at\": null}]"
 for credential in admin_api_key:adm_ admin_secret:ads_ client_token:clt_ admin_token:adt_; do
   secret=$(random)
@@ -49,4 +51,4 @@ for credential in admin_api_key:adm_ admin_secret:ads_ client_token:clt_ admin_t
 done
 
 trap - EXIT
-echo "made $folder; back up $folder/service_key and $folder/signing_keys: without the first, nobody can read the database"
+echo "made $folder; back up $folder/service_key, $folder/signing_keys and $folder/audit_key: without the first, nobody can read the database"

@@ -85,7 +85,7 @@ async def test_status_is_a_health_check(cli: CommandLine, database: Database, tm
 
 def test_status_tells_of_each_worker(cli: CommandLine, database: Database) -> None:
     append(database, [recorded(BAD, 1, issued(), occurred_at=datetime.now(UTC) - timedelta(seconds=100))])
-    for worker in ("relay", "projector", "anomaly"):
+    for worker in ("relay", "projector", "anomaly", "notary"):
         assert cli("status", worker).err == f"error: no process does the work of the {worker}\n"
     with database.connect() as connection:
         connection.execute("INSERT INTO consumers VALUES ('anomaly', 0, 0)")

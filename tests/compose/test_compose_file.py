@@ -110,6 +110,7 @@ def test_no_more_know_a_secret_than_need_it() -> None:
     assert {name for name, known in knowing.items() if "amqp_url" in known} == WORKERS
     assert {name for name, known in knowing.items() if "service_key" in known} == {"migrate", "anomaly", *PORTS}
     assert {name for name, known in knowing.items() if "signing_keys" in known} == set(PORTS)
+    assert {name for name, known in knowing.items() if "audit_key" in known} == {"notary"}
     assert {name for name, known in knowing.items() if "admin_api_key" in known} == set(PORTS)
 
 

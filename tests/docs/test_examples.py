@@ -145,5 +145,6 @@ def send(host: VirtualHost, event: Any) -> None:
         )
 
 
-def test_the_node_example_can_be_read_by_node() -> None:
-    subprocess.run(["node", "--check", str(EXAMPLES / "consumer.mjs")], check=True, timeout=30)
+@pytest.mark.parametrize("name", ["consumer.mjs", "verify_receipt.mjs"])
+def test_the_node_examples_can_be_read_by_node(name: str) -> None:
+    subprocess.run(["node", "--check", str(EXAMPLES / name)], check=True, timeout=30)

@@ -68,7 +68,7 @@ def stopped_in_time(server: Server) -> bool:
     return server.stop() == 0 and time.monotonic() - began < STOP_SECONDS
 
 
-@pytest.mark.parametrize("name", ["projector", "anomaly"])
+@pytest.mark.parametrize("name", ["projector", "anomaly", "notary"])
 async def test_a_worker_finishes_its_step_and_leaves_its_place(
     nursery: Nursery, database: Database, tmp_path: Path, name: str
 ) -> None:

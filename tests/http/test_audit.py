@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import re
 import subprocess
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import pytest_asyncio
 
+from api.services import Services
+from commands.event_mapper import EventMapper
 from domain.audit.checkpoint import Checkpoint, VerifierKey, parse
+from domain.audit.merkle import is_consistent, root_by_inclusion
 from infra.notary_key import verify
 from tests.support.client import Client, eventually
+from tests.support.cluster import Cluster
+from tests.support.event_log import lives_of_licenses
+from tests.support.service import running, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NODE = Path(__file__).parents[2] / "docs" / "examples" / "verify_receipt.mjs"
 PATH = "/api/v1/audit"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Services, Client]]:
+    """Give a service whose notary signs several times a second."""
+    database = cluster.new_database()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workers.notary.SIGN_SECONDS", 0.2)
+        patch.setattr("workers.notary.LOOK_SECONDS", 0.1)
+        async with running(settings_for(tmp_path_factory.mktemp("data")), database) as parts:
+            yield parts
+    cluster.drop(database)
 
 
 async def text(client: Client, path: str) -> str:
@@ -72,3 +95,133 @@ async def test_a_receipt_is_verified_by_a_program_that_knows_nothing_of_us(clien
     assert "license.activated" in second
     assert '"hardware_id":"pc"' in third
     assert b"Ann" not in json.dumps(receipt).encode() + base64.b64decode(receipt["leaf"])
+
+
+Spoil = Callable[[dict[str, Any]], Any]
+
+
+def _spoilt(leaf: str, at: int) -> str:
+    raw = bytearray(base64.b64decode(leaf))
+    raw[at] ^= 1
+    return base64.b64encode(raw).decode()
+
+
+SPOILT: dict[str, tuple[Spoil, str]] = {
+    "leaf": (lambda r: r.update(leaf=_spoilt(r["leaf"], -2)), "not in the log"),
+    "position": (lambda r: r.update(leaf=_spoilt(r["leaf"], 7)), "not in the log"),
+    "index": (lambda r: r.update(leaf_index=r["leaf_index"] + 1), "bad: "),
+    "proof": (lambda r: r["proof"].__setitem__(0, r["proof"][0][::-1]), "not in the log"),
+    "short": (lambda r: r["proof"].pop(), "too short"),
+    "long": (lambda r: r["proof"].append(r["proof"][0]), "too long"),
+    "size": (lambda r: r.update(checkpoint=re.sub(r"\n\d+\n", "\n9999\n", r["checkpoint"])), "signature is wrong"),
+    "signature": (lambda r: r.update(checkpoint=r["checkpoint"].replace("\u2014", "-")), "not signed by this key"),
+    "origin": (lambda r: r.update(checkpoint="x" + r["checkpoint"]), "the checkpoint is of x"),
+    "event_id": (lambda r: r.update(event_id="6f1c8d0e-5b1d-4e0c-8a35-0d3a5f7c2b90"), "another event"),
+    "type": (lambda r: r.update(type="license.issued"), "other than its leaf"),
+}
+
+
+async def test_no_spoilt_receipt_is_verified(client: Client, tmp_path: Path) -> None:
+    for _ in range(3):
+        event = await an_event(client)
+    receipt, key = await receipt_of(client, event), await text(client, "/key")
+    for what, (spoil, why) in SPOILT.items():
+        spoilt = json.loads(json.dumps(receipt))
+        spoil(spoilt)
+        done = by_node(tmp_path, spoilt, key)
+        assert (done.returncode, done.stdout) == (1, ""), what
+        assert why in done.stderr, what
+    other = str(VerifierKey(VerifierKey.parse(key).name, bytes(32)))
+    assert "not signed by this key" in by_node(tmp_path, receipt, other).stderr
+
+
+async def test_inclusion_and_consistency_of_sizes_all_along(client: Client, services: Services) -> None:
+    """Over several tiles, also of sizes in the middle of what is a whole tile by now."""
+    async with services.pool.connection() as connection:
+        for event in lives_of_licenses(700):
+            stored = EventMapper().to_stored_event(event)
+            columns = (stored.originator_id, stored.originator_version, stored.topic, stored.state)
+            await connection.execute(
+                "INSERT INTO licensing_events (originator_id, originator_version, topic, state)"
+                " VALUES (%s, %s, %s, %s)",
+                columns,
+            )
+        query = "SELECT notification_id, convert_from(state, 'UTF8')::json ->> 'event_id' AS id FROM licensing_events"
+        found = await (await connection.execute(f"{query} ORDER BY notification_id")).fetchall()
+    await receipt_of(client, {"event_id": found[-1]["id"]})
+    newest, addresses = await signed(client), itertools.count(1)
+
+    async def proved(what: str) -> Any:
+        client.address = f"10.77.{next(addresses)}.1"  # to be limited by none
+        reply = await client.request("GET", f"{PATH}/proof/{what}")
+        assert reply.status == 200, reply
+        return reply
+
+    for index in (0, 1, 254, 255, 256, 511, 512, len(found) - 1):
+        for size in {None, index + 1, min(index + 2, len(found)), (index // 256 + 1) * 256, 600}:
+            if size is not None and not index < size <= newest.size:
+                continue
+            query = f"event_id={found[index]['id']}" + (f"&size={size}" if size else "")
+            proof = await proved(f"inclusion?{query}")
+            assert (proof["leaf_index"], proof["position"]) == (index, found[index]["notification_id"])
+            hashes, leaf = map(base64.b64decode, proof["proof"]), base64.b64decode(proof["leaf_hash"])
+            root = root_by_inclusion(leaf, index, proof["size"], list(hashes))
+            assert root == base64.b64decode(proof["root"])
+            assert size is not None or (proof["size"], root) == (newest.size, newest.root)
+    sizes = [1, 2, 255, 256, 257, 600, newest.size]
+    for old, new in itertools.combinations_with_replacement(sizes, 2):
+        proof = await proved(f"consistency?from_size={old}&to_size={new}")
+        roots = [base64.b64decode(proof[name]) for name in ("from_root", "to_root")]
+        hashes = map(base64.b64decode, proof["proof"])
+        assert is_consistent(old, roots[0], new, roots[1], list(hashes))
+        assert new != newest.size or roots[1] == newest.root
+
+
+@pytest.mark.parametrize(
+    "query, status, code",
+    [
+        ("inclusion?event_id={id}&size=999999999", 400, "VALIDATION_ERROR"),
+        ("inclusion?event_id={id}&size=0", 400, "VALIDATION_ERROR"),
+        ("inclusion?event_id=6f1c8d0e-5b1d-4e0c-8a35-0d3a5f7c2b90", 404, "NOT_FOUND"),
+        ("inclusion?event_id=nonsense", 400, "VALIDATION_ERROR"),
+        ("inclusion", 400, "VALIDATION_ERROR"),
+        ("consistency?from_size=5&to_size=4", 400, "VALIDATION_ERROR"),
+        ("consistency?from_size=1&to_size=999999999", 400, "VALIDATION_ERROR"),
+        ("consistency?from_size=0", 400, "VALIDATION_ERROR"),
+    ],
+)
+async def test_what_can_not_be_proved(client: Client, query: str, status: int, code: str) -> None:
+    event = await an_event(client)
+    await receipt_of(client, event)
+    reply = await client.request("GET", f"{PATH}/proof/{query.format(id=event['event_id'])}")
+    assert (reply.status, reply["error_code"]) == (status, code)
+
+
+async def test_a_receipt_needs_the_admin_key_and_an_event(client: Client) -> None:
+    event = await an_event(client)
+    assert (await client.request("GET", f"{PATH}/receipts/{event['event_id']}")).status == 401
+    for unknown in ("6f1c8d0e-5b1d-4e0c-8a35-0d3a5f7c2b90", "nonsense"):
+        key = client.secrets.admin_api_key
+        assert (await client.request("GET", f"{PATH}/receipts/{unknown}", x_admin_api_key=key)).status == 404
+
+
+async def test_of_an_event_that_was_changed_there_is_no_receipt(client: Client, services: Services) -> None:
+    event = await an_event(client)
+    await receipt_of(client, event)
+    async with services.pool.connection() as connection:
+        dsn = connection.info.dsn
+    id = ("%" + event["event_id"] + "%",)
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner:
+        await owner.execute("SET ROLE NONE")
+        await owner.execute(
+            "UPDATE licensing_events SET state = state || ' ' WHERE convert_from(state, 'UTF8') LIKE %s", id
+        )
+        key = client.secrets.admin_api_key
+        reply = await client.request("GET", f"{PATH}/receipts/{event['event_id']}", x_admin_api_key=key)
+        assert (reply.status, reply["error_code"]) == (500, "HISTORY_ALTERED")
+        await owner.execute(
+            "UPDATE licensing_events SET state = substring(state FOR octet_length(state) - 1)"
+            " WHERE convert_from(state, 'UTF8') LIKE %s",
+            id,
+        )
+    await receipt_of(client, event)

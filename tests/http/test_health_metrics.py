@@ -49,12 +49,12 @@ async def test_alive_and_ready(client: Client) -> None:
         return reply if reply["status"] == "ok" else None
 
     checks = (await eventually(ready))["checks"]
-    assert {"database", "migrations", "projector", "anomaly", "dead_letters", "usage_log"} == set(checks)
+    assert {"database", "migrations", "projector", "anomaly", "notary", "dead_letters", "usage_log"} == set(checks)
     assert all(check["ok"] is True for check in checks.values())
-    alive = {f'lizenzserver_worker_alive{{worker="{name}"}} 1.0' for name in ("projector", "anomaly")}
+    alive = {f'lizenzserver_worker_alive{{worker="{name}"}} 1.0' for name in ("projector", "anomaly", "notary")}
     lags = {
         f'lizenzserver_consumer_lag_seconds{{consumer="{name}"}}'
-        for name in ("usage", "devices-seen", "seats", "anomaly")
+        for name in ("usage", "devices-seen", "seats", "anomaly", "notary")
     }
 
     async def shown() -> bool:
@@ -142,6 +142,9 @@ async def test_what_keeps_the_relay_from_its_work_is_told(client: Client, servic
 
     reply = await eventually(told)
     assert (reply.status, reply["checks"]["relay"]) == (200, {"ok": False, "detail": "broker away"})
+    text = await metrics(client)
+    assert 'lizenzserver_worker_trouble{worker="relay"} 1.0' in text
+    assert 'lizenzserver_worker_trouble{worker="notary"} 0.0' in text
     async with services.pool.connection() as connection:
         await connection.execute("DELETE FROM leases WHERE worker = 'relay'")
         await connection.execute("DELETE FROM consumers WHERE consumer = 'relay'")

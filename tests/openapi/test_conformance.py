@@ -183,9 +183,13 @@ def _make_real(case: Case[Any], world: World, seat: Seat) -> None:
         "token": seat.offline,
         "key_id": world.key_id,
         "anomaly_id": world.anomaly_id,
+        "event_id": world.event_id,
+        "from_size": 1,
+        "to_size": 1,
     }
     if case.path.endswith("/license/activate"):
         del values["hardware_id"]  # That device is active already.
     for place in (case.path_parameters, case.query, case.body):
         if isinstance(place, dict):
             place.update({name: value for name, value in values.items() if name in place})
+            place.pop("size", None)  # A made-up one is beyond what was signed.

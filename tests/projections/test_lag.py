@@ -33,7 +33,7 @@ async def test_an_event_that_can_not_be_read(database: Database, state: str) -> 
         assert (await of_views(connection, datetime.now(UTC), "seats")).position == 0
 
 
-@pytest.mark.parametrize("consumer", ["relay", "anomaly", "seats"])
+@pytest.mark.parametrize("consumer", ["relay", "anomaly", "notary", "seats"])
 async def test_a_consumer_that_stands_still_for_a_week_is_told_of_while_its_worker_works(
     database: Database, consumer: str
 ) -> None:
@@ -44,7 +44,7 @@ async def test_a_consumer_that_stands_still_for_a_week_is_told_of_while_its_work
         )
         lease = "INSERT INTO leases VALUES (%s, gen_random_uuid(), 'there:1', now() + interval '1 minute')"
         async with await database.connect_async_worker("test") as connection:
-            for worker in ("relay", "projector", "anomaly"):
+            for worker in ("relay", "projector", "anomaly", "notary"):
                 owner.execute("DELETE FROM leases")
                 owner.execute(lease, (worker,))
                 found = await lag.read(connection)

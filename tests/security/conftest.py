@@ -16,7 +16,7 @@ import pytest
 from tests.support.client import Client, Secrets
 from tests.support.cluster import Cluster
 from tests.support.ports import Ports
-from tests.support.world import Seat, World, make_world, with_anomaly
+from tests.support.world import Seat, World, make_world, with_anomaly, with_receipt
 
 SEATS = 20
 
@@ -41,7 +41,7 @@ async def _world(ports: Ports) -> World:
     async with aiohttp.ClientSession() as session:
         client = Client(session, ports.base(), Secrets())
         client.api_key = (await client.new_api_key(allowed_endpoints=["/api/v1/*"]))["api_key"]
-        return await with_anomaly(await make_world(client, SEATS))
+        return await with_receipt(await with_anomaly(await make_world(client, SEATS)))
 
 
 @pytest.fixture

@@ -55,7 +55,9 @@ def wrong_for(endpoint: Endpoint, world: World) -> list[dict[str, str]]:
 @pytest.mark.parametrize("endpoint", GUARDED, ids=lambda one: f"{one.method} {one.path}")
 async def test_only_its_own_credential_opens_an_endpoint(attacker: Client, world: World, endpoint: Endpoint) -> None:
     path = endpoint.path.replace("{license_id}", world.seats[0].license["license_id"]).replace("{key_id}", world.key_id)
-    path = path.replace("{anomaly_id}", world.anomaly_id).replace("{customer_id}", world.customer_id)
+    names = {"{anomaly_id}": world.anomaly_id, "{customer_id}": world.customer_id, "{event_id}": world.event_id}
+    for name, value in names.items():
+        path = path.replace(name, value)
     for number, headers in enumerate(wrong_for(endpoint, world)):
         attacker.address = f"10.55.{number}.1"
         reply = await attacker.request(endpoint.method, path, b"{", **headers)
@@ -216,8 +218,13 @@ async def test_internal_fields_of_an_api_key_change_nothing(attacker: Client) ->
 def test_every_endpoint_is_among_the_valid_requests(world: World) -> None:
     """What fuzzing and these tests go by would otherwise leave out an endpoint that was added later."""
     license_id = world.seats[0].license["license_id"]
-    names = {license_id: "{license_id}", world.key_id: "{key_id}", world.anomaly_id: "{anomaly_id}"}
-    names[world.customer_id] = "{customer_id}"
+    names = {
+        license_id: "{license_id}",
+        world.key_id: "{key_id}",
+        world.anomaly_id: "{anomaly_id}",
+        world.customer_id: "{customer_id}",
+        world.event_id: "{event_id}",
+    }
 
     def route(path: str) -> str:
         return "/".join(names.get(part, part) for part in path.partition("?")[0].split("/"))

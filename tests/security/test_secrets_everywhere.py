@@ -1,6 +1,6 @@
 """After ordinary use, refusals, events that can't be read, and lost connections: no secret is anywhere but in its file.
 
-The service, its three workers, PostgreSQL and RabbitMQ are processes, at their most talkative; what they have printed,
+The service, its workers, PostgreSQL and RabbitMQ are processes, at their most talkative; what they have printed,
 stored, set aside and published is searched.
 """
 
@@ -37,7 +37,7 @@ BROKER_PASSWORD = "brp-5Hn3vQs8Yb6Xd1Jg"
 UNREADABLE = "who.cannot.be.read@example.com"
 FORGED = "who.was.forged@example.com"
 QUEUE = "analysts"
-PROCESSES = ("the services", "relay", "projector", "anomaly")
+PROCESSES = ("the services", "relay", "projector", "anomaly", "notary")
 PLACES = [*(f"the log of {name}" for name in PROCESSES), "the printed start", "PostgreSQL's log", "RabbitMQ's log",
           "dead letters", "messages", "refusals", "metrics", "tables"]  # fmt: skip
 

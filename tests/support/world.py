@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.support.client import Client, Reply
+from tests.support.client import Client, Reply, eventually
 from tests.support.suspicions import guess
 
 A_KEY = "api-key"
@@ -29,7 +29,8 @@ class Seat:
 class World:
     """What requests can be about. `b_license` is a licence of the second dialect with an active device.
 
-    `anomaly_id` is nobody's, unless an anomaly was brought about; nor is `customer_id` any customer's.
+    `anomaly_id` is nobody's, unless an anomaly was brought about; `event_id` likewise, unless one was signed; nor is
+    `customer_id` any customer's.
     """
 
     client: Client
@@ -38,6 +39,7 @@ class World:
     key_id: str
     anomaly_id: str = "00000000-0000-4000-8000-000000000000"
     customer_id: str = "00000000-0000-4000-8000-00000000c0de"
+    event_id: str = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,20 @@ async def with_anomaly(world: World) -> World:
     guesser = Client(world.client.session, world.client.base, world.client.secrets, "198.51.100.77")
     guesser.api_key = world.client.api_key
     return replace(world, anomaly_id=(await guess(guesser))["anomaly_id"])
+
+
+async def with_receipt(world: World) -> World:
+    """Wait until an event of the first licence is under a checkpoint, which takes ten seconds at most."""
+    license_id = world.seats[0].license["license_id"]
+    event_id = (await world.client.admin("GET", f"/licenses/{license_id}/events"))["events"][0]["event_id"]
+    key = world.client.secrets.admin_api_key
+
+    async def is_signed() -> bool:
+        path = f"/api/v1/audit/receipts/{event_id}"
+        return (await world.client.request("GET", path, x_admin_api_key=key)).status == 200
+
+    await eventually(is_signed, 30)
+    return replace(world, event_id=event_id)
 
 
 async def _seat(client: Client, number: int) -> Seat:
@@ -177,6 +193,11 @@ def _admins(world: World, seat: Seat, mark: str) -> list[Request]:
         Request("GET", f"{anomalies}/{world.anomaly_id}", key),
         Request("POST", f"{anomalies}/{world.anomaly_id}/acknowledge", key, {"reason": "asked them"}),
         Request("POST", f"{anomalies}/{world.anomaly_id}/dismiss", key, {"reason": "a school"}),
+        Request("GET", "/api/v1/audit/checkpoint"),
+        Request("GET", "/api/v1/audit/key"),
+        Request("GET", f"/api/v1/audit/proof/inclusion?event_id={world.event_id}"),
+        Request("GET", "/api/v1/audit/proof/consistency?from_size=1&to_size=1"),
+        Request("GET", f"/api/v1/audit/receipts/{world.event_id}", key),
     ]
 
 
