@@ -172,11 +172,11 @@ class Lab:
 
     # Servers.
 
-    def api(self, database: Database, *, workers: bool = False, ready: str = "/health/live") -> Server:
+    def api(self, database: Database, *, workers: bool = False, ready: str = "/health/live", **settings: str) -> Server:
         """Give an API process of ours; with `workers`, they run within it, as in `make run`. See Server for `ready`."""
         name = "all in one" if workers else "api"
         arguments = [*SERVE, *([] if workers else ["--no-workers"])]
-        return Server(name, arguments, self.folder, self._environ(database), ready)
+        return Server(name, arguments, self.folder, self._environ(database) | settings, ready)
 
     def worker(self, database: Database, name: str) -> Process:
         """Give a worker as a process of its own."""

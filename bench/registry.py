@@ -15,6 +15,7 @@ from bench.measures import (
     heartbeat,
     listing,
     memory,
+    notary,
     processes,
     rebuild,
     relay,
@@ -47,5 +48,7 @@ MEASURES: dict[str, Measure] = {
     "memory": Measure("memory with many verdicts cached", memory.measure),
     "start": Measure("seconds until ready, with very many licences", start.measure),
     "relay": Measure("publishing the usage log, against aio-pika alone", relay.measure),
+    "notary": Measure("activate with a notary beside it, against without; events signed a second", notary.measure),
+    "proofs": Measure("receipts and proofs of a long log", notary.measure_proofs),
     "anomalies": Measure("the worker that looks for abuse, stored rows and live ones", anomalies.measure),
 }

@@ -11,7 +11,7 @@ from bench.servers import Process, ServerFailed
 from bench.sides import Side
 from infra.postgres import Database
 
-NAMES = ("projector", "anomaly")
+NAMES = ("projector", "anomaly", "notary")
 CATCH_UP_SECONDS = 600
 
 BESIDE, ALL_IN_ONE = "api, workers running", "all in one"
