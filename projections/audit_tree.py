@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from domain.audit.merkle import Hash, Node, Range, complete_nodes, fold
-from domain.audit.tiles import WIDTH, TileId, entries_of, split, subtree
+from domain.audit.merkle import HASH_BYTES, Hash, Node, Range, complete_nodes, fold
+from domain.audit.tiles import WIDTH, TileId, entries_of, subtree
 
 LEAF_HASH = """
     sha256('\\x00'::bytea || int8send(notification_id) || uuid_send(originator_id) || int8send(originator_version)
@@ -36,10 +36,15 @@ class TreeGap(Exception):
 
 
 class Edge(NamedTuple):
-    """Leaves after a whole tile: their hashes, and the position of the last one (0 where there is none)."""
+    """Leaves after a whole tile: their hashes side by side, and the position of the last one, or 0."""
 
-    hashes: list[Hash]
+    hashes: bytes
     last_position: int
+
+    @property
+    def leaves(self) -> int:
+        """How many there are."""
+        return len(self.hashes) // HASH_BYTES
 
 
 async def hashes_of(connection: Any, ranges: Sequence[Range]) -> list[Hash]:
@@ -58,7 +63,7 @@ async def root_at(connection: Any, size: int) -> Hash:
 async def edge_after(connection: Any, position: int, most: int = WIDTH - 1) -> Edge:
     """Return up to `most` leaves after a position."""
     row = await (await connection.execute(_EDGE, (position, most))).fetchone()
-    return Edge(split(row["hashes"] or b""), row["last_position"])
+    return Edge(row["hashes"] or b"", row["last_position"])
 
 
 async def last_position_of(connection: Any, tiles: int) -> int:
@@ -75,16 +80,18 @@ async def last_position_of(connection: Any, tiles: int) -> int:
 async def _nodes(connection: Any, nodes: Iterable[Node]) -> dict[Node, Hash]:
     entries = {node: entries_of(node) for node in nodes}
     tiles = sorted({entry.tile for entry in entries.values()})
-    hashes = {tile: split(stored) for tile, stored in (await _whole(connection, tiles)).items()}
+    hashes = await _whole(connection, tiles)
     for tile in tiles:
         if tile not in hashes:
             hashes[tile] = await _unfinished(connection, tile)
     found: dict[Node, Hash] = {}
     for node, entry in entries.items():
         tile, end = entry.tile, entry.first + entry.count
-        wanted = hashes[tile][entry.first : end]
-        if len(wanted) < entry.count:
-            raise TreeGap(f"tile {tile.index} of level {tile.level} has {len(hashes[tile])} hashes, not {end}")
+        wanted = hashes[tile][entry.first * HASH_BYTES : end * HASH_BYTES]
+        if len(wanted) < entry.count * HASH_BYTES:
+            raise TreeGap(
+                f"tile {tile.index} of level {tile.level} has {len(hashes[tile]) // HASH_BYTES} hashes, not {end}"
+            )
         found[node] = subtree(wanted)
     return found
 
@@ -97,11 +104,11 @@ async def _whole(connection: Any, tiles: Sequence[TileId]) -> dict[TileId, bytes
     return {TileId(row["level"], row["index"]): row["hashes"] for row in rows}
 
 
-async def _unfinished(connection: Any, tile: TileId) -> list[Hash]:
+async def _unfinished(connection: Any, tile: TileId) -> bytes:
     """Return the hashes that a tile has so far: the roots of those below it, or the log's last events."""
     first = tile.index * WIDTH
     if tile.level == 0:
         position = await last_position_of(connection, tile.index)
         return (await edge_after(connection, position, WIDTH)).hashes
     row = await (await connection.execute(_ROOTS, (tile.level - 1, first, first + WIDTH))).fetchone()
-    return split(row["hashes"] or b"")
+    return row["hashes"] or b""

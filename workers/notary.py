@@ -199,7 +199,7 @@ class Notary:
     async def _sign_next(self, connection: AsyncConnection[Any], grown: Grown) -> bool:
         """Sign what there is now, if that is more than before; tell whether it was."""
         edge = await edge_after(connection, grown.position)
-        size = grown.size + len(edge.hashes)
+        size = grown.size + edge.leaves
         last = max((one.size for one in self._signed), default=0)
         if size == last:
             return False

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from domain.audit.checkpoint import Checkpoint
 from domain.audit.leaf import leaf_data
-from domain.audit.merkle import EMPTY_ROOT, Frontier, Hash, leaf_hash
-from domain.audit.tiles import WIDTH, Tile, TileId, event_id_in, event_mark, split, subtree
+from domain.audit.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, Hash, leaf_hash
+from domain.audit.tiles import WIDTH, Tile, TileId, event_id_in, event_mark, subtree
 
 MOST_TOLD = 20
 """Faults that are told in words; after a deleted event, every later tile differs."""
@@ -164,7 +164,8 @@ class _Growing:
 
     def whole(self) -> Tile:
         marks = self._marks if self.id.level == 0 else None
-        return Tile(self.id, self._first, self._last, subtree(self.hashes), b"".join(self.hashes), marks)
+        hashes = b"".join(self.hashes)
+        return Tile(self.id, self._first, self._last, subtree(hashes), hashes, marks)
 
 
 class _Level:
@@ -193,10 +194,9 @@ class _Level:
 
 def _where(tile: Tile, stored: Tile) -> str:
     """Say which hash is the first that differs."""
-    mine, theirs = split(tile.hashes), split(stored.hashes)
-    if mine == theirs:
+    if tile.hashes == stored.hashes:
         return "" if tile.root == stored.root else ", in its root"
-    place = next(
-        (at for at, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs))
-    )
+    places = range(0, len(tile.hashes), HASH_BYTES)
+    same = (tile.hashes[at : at + HASH_BYTES] == stored.hashes[at : at + HASH_BYTES] for at in places)
+    place = next((at for at, is_same in enumerate(same) if not is_same), WIDTH)
     return f", first at number {tile.id.index * WIDTH + place} of that level"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
-from domain.audit.merkle import HASH_BYTES, Hash, Node, node_hash
+from domain.audit.merkle import HASH_BYTES, Hash, Node
 
 WIDTH = 256
 HEIGHT = 8
@@ -67,16 +68,12 @@ def entries_of(node: Node) -> Entries:
     return Entries(TileId(level, first // WIDTH), first % WIDTH, 1 << above)
 
 
-def split(hashes: bytes) -> list[Hash]:
-    """Return hashes that are stored side by side, one by one."""
-    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
-
-
-def subtree(hashes: Sequence[Hash]) -> Hash:
-    """Return the hash over 2**n hashes of one height."""
-    while len(hashes) > 1:
-        hashes = [node_hash(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]
-    return hashes[0]
+def subtree(hashes: bytes) -> Hash:
+    """Return the hash over 2**n hashes of one height, given side by side. Each step is `merkle.node_hash` of pairs."""
+    while len(hashes) > HASH_BYTES:
+        pairs = range(0, len(hashes), 2 * HASH_BYTES)
+        hashes = b"".join([sha256(b"\x01" + hashes[at : at + 2 * HASH_BYTES]).digest() for at in pairs])
+    return hashes
 
 
 def event_mark(event_id: bytes) -> int:
@@ -94,12 +91,11 @@ def leaf_tile(index: int, positions: tuple[int, int], hashes: bytes, event_ids: 
     """Make a tile of leaves; `positions` are the first and the last one's."""
     first, last = positions
     marks = [event_mark(one) for one in event_ids]
-    return Tile(TileId(0, index), first, last, subtree(split(hashes)), hashes, marks)
+    return Tile(TileId(0, index), first, last, subtree(hashes), hashes, marks)
 
 
 def tile_above(below: Sequence[Tile]) -> Tile:
     """Make the tile over 256 whole ones."""
     hashes = b"".join(tile.root for tile in below)
-    root = subtree([tile.root for tile in below])
     id = TileId(below[0].id.level + 1, below[0].id.index // WIDTH)
-    return Tile(id, below[0].first_position, below[-1].last_position, root, hashes)
+    return Tile(id, below[0].first_position, below[-1].last_position, subtree(hashes), hashes)

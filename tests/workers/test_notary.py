@@ -131,7 +131,7 @@ async def test_two_that_both_think_they_hold_the_lease_do_no_harm(database: Data
     async def always(*_: object) -> bool:
         return True
 
-    one._lease.hold = two._lease.hold = always  # type: ignore[method-assign]
+    one._lease.hold = two._lease.hold = always  # type: ignore[method-assign, assignment]
     for round in range(4):
         fill(database, 300, seed=round)
         await asyncio.gather(turns(one), turns(two))
