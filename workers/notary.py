@@ -12,7 +12,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from domain.audit import checkpoint as checkpoints
-from domain.audit.checkpoint import BadCheckpoint, Checkpoint, Sign, VerifierKey, Verify
+from domain.audit.checkpoint import BadCheckpoint, Checkpoint, Note, Sign, VerifierKey, Verify
 from domain.audit.tiles import WIDTH
 from projections import checkpoints as stored
 from projections.audit_tree import TreeGap, edge_after, root_at
@@ -64,6 +64,13 @@ class Push(Protocol):
 
     async def run(self) -> None:
         """Send until cancelled."""
+
+
+def _parsed(which: str, text: str) -> Note:
+    try:
+        return checkpoints.parse(text)
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{which} can't be read: {error}") from error
 
 
 class Notary:
@@ -128,6 +135,8 @@ class Notary:
             return REFUSED_SECONDS
         except (psycopg.Error, OSError) as error:
             self._say(logging.WARNING, f"waits: {str(error).splitlines()[0] if str(error) else repr(error)}")
+            if isinstance(error, OSError):
+                self._refusal = f"can't read or keep its checkpoint: {error.strerror or type(error).__name__}"
             await self._drop_connection()
             pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE_SECONDS)
             return pause
@@ -169,10 +178,10 @@ class Notary:
         found: list[Checkpoint] = []
         kept = await asyncio.to_thread(self._kept.read)
         if kept is not None:
-            found.append(checkpoints.parse(kept).checkpoint)
+            found.append(_parsed("the checkpoint in the data folder", kept).checkpoint)
         newest = await stored.newest(connection)
         if newest is not None:
-            note = checkpoints.parse(newest.note)
+            note = _parsed("the last checkpoint in the database", newest.note)
             # One by a key that was in use before is no less true, but nobody here can tell.
             if note.is_by(self._key):
                 found.append(note.verified(self._key, self._verify))

@@ -13,7 +13,8 @@ CREATE TABLE audit_tiles (
 );
 -- Random bytes are not worth compressing.
 ALTER TABLE audit_tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
-CREATE INDEX audit_tiles_event_marks_idx ON audit_tiles USING gin (event_marks);
+-- Each look reads all of the list of what is not in the index proper yet: so it is kept short (kilobytes).
+CREATE INDEX audit_tiles_event_marks_idx ON audit_tiles USING gin (event_marks) WITH (gin_pending_list_limit = 256);
 
 CREATE TABLE audit_checkpoints (
     size bigint PRIMARY KEY,           -- events in the tree

@@ -23,6 +23,7 @@ ADDRESSES = {
     "DATABASE_OWNER_URL": "postgresql://u:hidden-Vb7kQ0x2mNq8@db/x",
     "AMQP_URL": "amqp://u:hidden-Vb7kQ0x2mNq8@mq",
     "REDIS_URL": "redis://:hidden-Vb7kQ0x2mNq8@cache:6379/0",
+    "AUDIT_PUSH_URL": "https://u:hidden-Vb7kQ0x2mNq8@auditor.example/checkpoints",
 }
 
 
@@ -136,6 +137,13 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
         ("DATABASE_OWNER_URL", "hidden", "is not a postgresql://"),
         ("AMQP_URL", "http://u:hidden@mq", "is not a amqp:// or amqps:// address"),
         ("REDIS_URL", "redis://", "is not a redis:// or rediss:// address"),
+        ("AUDIT_ORIGIN", "a+b", "'a+b' must be at most 200 visible ASCII characters without a plus sign"),
+        ("AUDIT_ORIGIN", "my log", "without a plus sign"),
+        ("AUDIT_PUSH_URL", "ftp://u:hidden@a/x", "is not a http:// or https:// address"),
+        ("AUDIT_PUSH_FILE", "/none/checkpoints", "is not a file in a folder that there is"),
+        ("AUDIT_PUSH_FILE", "/tmp", "is not a file in a folder that there is"),
+        ("AUDIT_PUSH_QUEUE", "amq.gen", "not amq. at their beginning"),
+        ("AUDIT_PUSH_QUEUE", "auditors", "needs AMQP_URL too"),
         ("ADMIN_SECRET", "hidden\r\nX: y", "printable ASCII"),
         ("HOST", "a b", "'a b' is neither an address nor a host name"),
         ("USAGE_RETENTION_DAYS", "0", "from 1 to 3650"),

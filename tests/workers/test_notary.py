@@ -211,6 +211,25 @@ async def test_what_was_changed_below_it_is_not_signed(change: str, database: Da
     await one._close()
 
 
+async def test_a_checkpoint_that_can_not_be_read_or_kept_is_told(database: Database, tmp_path: Path) -> None:
+    fill(database, 10)
+    await notarise(database, tmp_path)
+    path = KeptCheckpoint(tmp_path).path
+    good = path.read_text()
+    path.write_text(good[:20])
+    fill(database, 10, seed=2)
+    one = notary(database, tmp_path)
+    await refuses(one, database, "does not sign: the checkpoint in the data folder can't be read")
+    path.unlink()
+    path.mkdir()
+    await refuses(one, database, "can't read or keep its checkpoint: Is a directory")
+    path.rmdir()
+    path.write_text(good)
+    await turns(one)
+    assert (one.trouble, kept(tmp_path).size) == ("", 20)
+    await one._close()
+
+
 async def test_a_tile_that_somebody_has_put_there_before_is_compared(database: Database, tmp_path: Path) -> None:
     """The service's role may append: also tiles that are none."""
     fill(database, 200)
