@@ -33,7 +33,7 @@ from tests.support.rabbit import Rabbit
 from tests.support.socket_proxy import SOCKET_NAME
 from workers.broker import Broker
 
-WORKERS = ("relay", "projector", "anomaly", "notary")
+WORKERS = ("relay", "projector", "anomaly")
 QUEUE = "analyst.all"
 READY_SECONDS = 60.0
 END_SECONDS = 30.0
@@ -129,7 +129,7 @@ class Proxies:
 class Plant:
     """Usable within `with`. `database` is the tests' own way to PostgreSQL, which no proxy disturbs.
 
-    Parts are named `api-0` …, `relay`, `projector`, `anomaly`, `notary`, `reader`, `postgres` and `rabbit`.
+    Parts are named `api-0` …, `relay`, `projector`, `anomaly`, `reader`, `postgres` and `rabbit`.
     """
 
     def __init__(self, apis: int = 2) -> None:

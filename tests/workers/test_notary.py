@@ -8,11 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from random import Random
 from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
 
+from cli.audit_verify import of_database
 from domain.audit.checkpoint import parse_all
 from domain.audit.merkle import Hash, is_consistent
 from domain.audit.tiles import WIDTH
@@ -21,8 +23,9 @@ from infra.postgres import Database
 from projections import lag
 from projections.audit_receipts import consistency
 from tests.support.client import eventually
-from tests.support.notarised import ORIGIN, fill, kept, key_of, notarise, notary, tree_of, turns
+from tests.support.notarised import INSTANCE, ORIGIN, fill, kept, key_of, notarise, notary, tree_of, turns
 from tests.support.rabbit import VirtualHost
+from tests.support.workers import WorkerProcess, holder
 from workers.notary import WORKER, Notary
 from workers.pushing import FilePush, HttpPush, Pusher, QueuePush
 
@@ -144,6 +147,29 @@ async def test_two_that_both_think_they_hold_the_lease_do_no_harm(database: Data
     await two._close()
 
 
+async def test_killed_again_and_again_it_signs_the_log_and_nothing_else(database: Database, tmp_path: Path) -> None:
+    """Every checkpoint that it has ever sent away is of the log as it is at the end."""
+    execute(database, "INSERT INTO service_identity (key_fingerprint) VALUES (%s)", INSTANCE)
+    pushed, random = tmp_path / "pushed.txt", Random(5)
+    for round in range(5):
+        with WorkerProcess(database, "notary", tmp_path, AUDIT_PUSH_FILE=str(pushed)) as process:
+
+            async def holds(pid: int = process.pid) -> bool:
+                return await asyncio.to_thread(holder, database, WORKER) == pid
+
+            await eventually(holds, 30)
+            for part in range(4):
+                await asyncio.to_thread(fill, database, 300, seed=round * 10 + part)
+                await asyncio.sleep(random.random() / 5)  # there is nothing to wait for: it is to be hit anywhere
+    execute(database, "DELETE FROM leases")
+    last = await notarise(database, tmp_path)
+    assert last.size == 5 * 4 * 300
+    key = key_of(tmp_path).verifier
+    sent = [note.verified(key, verify) for note in parse_all(pushed.read_text("utf-8"))]
+    assert len(sent) > 1
+    assert of_database(database, [*sent, last], key).report.faults == []
+
+
 async def trouble(database: Database) -> str:
     async with await database.connect_async() as connection:
         return (await lag.read(connection)).trouble(WORKER)
@@ -159,22 +185,26 @@ async def refuses(one: Notary, database: Database, why: str) -> None:
     assert checkpoints_in(database) == before
 
 
-async def test_after_an_older_backup_it_does_not_sign(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left, last_tile", [(401, 0), (801, 2)])
+async def test_after_an_older_backup_it_does_not_sign(
+    database: Database, tmp_path: Path, left: int, last_tile: int
+) -> None:
     """Also once the log is longer than it was; with its last checkpoint taken away, it begins from the backup's."""
     fill(database, 600)
     await notarise(database, tmp_path)
-    older = [row["notification_id"] for row in execute(database, "SELECT notification_id FROM licensing_events")][400]
     fill(database, 300, seed=2)
     await notarise(database, tmp_path)
+    events = execute(database, "SELECT notification_id FROM licensing_events ORDER BY notification_id")
+    older = events[left - 1]["notification_id"]
     for table, column in (("licensing_events", "notification_id"), ("audit_tiles", "last_position")):
         execute(database, f"DELETE FROM {table} WHERE {column} > %s", older)
     execute(database, "DELETE FROM audit_checkpoints")
 
     one = notary(database, tmp_path)
-    await refuses(one, database, "the log has 401 events, but 900 were signed; was an older backup restored?")
+    await refuses(one, database, f"the log has {left} events, but 900 were signed; was an older backup restored?")
     fill(database, 700, seed=3)
     await refuses(one, database, "does not sign")
-    assert execute(database, "SELECT max(index) AS last FROM audit_tiles")[0]["last"] == 0  # nor does it write
+    assert execute(database, "SELECT max(index) AS last FROM audit_tiles")[0]["last"] == last_tile  # nor does it write
     await one._close()
 
     kept_aside = KeptCheckpoint(tmp_path).path
