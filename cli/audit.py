@@ -16,6 +16,7 @@ from cli.teaching import examples
 if TYPE_CHECKING:
     from cli.audit_verify import Verified
     from domain.audit.checkpoint import VerifierKey
+    from infra.postgres import Database
     from infra.settings import Settings
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; default: stdout.")]
@@ -60,26 +61,31 @@ def verify(checkpoint: Checkpoint = None, key: Key = None, export: Export = None
     """
     from cli.audit_verify import of_database, of_export, trusted_checkpoints
 
-    if export is not None and (checkpoint is None or key is None):
-        raise Failure("to check an export, give --checkpoint and --key")
-    settings = None if export is not None else _settings()
-    believed = _key_given(key) if key is not None else _own_key(settings)
-    notes = _text_of(checkpoint) if checkpoint is not None else _kept(settings)
-    trusted = trusted_checkpoints(notes, believed)
     if export is not None:
-        found = of_export(export, trusted)
+        if checkpoint is None or key is None:
+            raise Failure("to check an export, give --checkpoint and --key")
+        found = of_export(export, trusted_checkpoints(_text_of(checkpoint), _key_given(key)))
     else:
         from cli.database import opened_for_command
 
-        assert settings is not None
+        settings = _settings()
         with opened_for_command(settings) as database:
-            found = of_database(database, trusted, believed)
+            believed = _key_given(key) if key is not None else _own_key(settings, database)
+            notes = _text_of(checkpoint) if checkpoint is not None else _kept(settings)
+            found = of_database(database, trusted_checkpoints(notes, believed), believed)
     _tell(found, as_json)
 
 
 def key(as_json: AsJson = False) -> None:
-    """Print the public key by which checkpoints are verified (C2SP signed-note). Hand it to auditors early."""
-    own = _own_key(_settings())
+    """Print the public key by which checkpoints are verified (C2SP signed-note). Hand it to auditors early.
+
+    It needs the notary's own key: run it where the notary runs.
+    """
+    from cli.database import opened_for_command
+
+    settings = _settings()
+    with opened_for_command(settings) as database:
+        own = _own_key(settings, database)
     if as_json:
         write_json({"name": own.name, "verifier_key": str(own)})
     else:
@@ -132,13 +138,17 @@ def _settings() -> Settings:
     return settings_for_command()
 
 
-def _own_key(settings: Settings | None) -> VerifierKey:
-    from cli.core import open_keyring
+def _own_key(settings: Settings, database: Database) -> VerifierKey:
+    """Return the public half of this machine's key, under the name that the notary gives it."""
     from infra.notary_key import NotaryKey
 
-    assert settings is not None
-    name = "" if settings.audit_origin else open_keyring(settings).fingerprint
-    return NotaryKey.open(settings, name).verifier
+    if not NotaryKey.is_there(settings):
+        raise Failure("this machine has no notary's key: run this where the notary runs, or give a key")
+    with database.connect() as connection:
+        row = connection.execute("SELECT key_fingerprint FROM service_identity").fetchone()
+    if row is None and settings.audit_origin is None:
+        raise Failure("no service has been started on this database yet")
+    return NotaryKey.open(settings, row["key_fingerprint"] if row else "").verifier
 
 
 def _key_given(text: str) -> VerifierKey:
@@ -158,10 +168,9 @@ def _text_of(path: Path) -> str:
         raise Failure(f"{path} is no text") from None
 
 
-def _kept(settings: Settings | None) -> str:
+def _kept(settings: Settings) -> str:
     from infra.notary_key import KeptCheckpoint
 
-    assert settings is not None
     text = KeptCheckpoint(settings.data_dir).read()
     if text is None:
         raise Failure("the data folder holds no checkpoint: give one with --checkpoint")

@@ -34,7 +34,7 @@ class NotaryKey:
         if settings.audit_key is not None:
             seed = _decoded(settings.audit_key.reveal(), "AUDIT_KEY")
         else:
-            path = settings.data_dir / "keys" / "audit.key"
+            path = _path(settings)
             try:
                 seed = _from_file(path)
             except OSError as error:
@@ -42,6 +42,11 @@ class NotaryKey:
         signing = SigningKey(seed)
         name = settings.audit_origin or f"lizenzserver/{instance}"
         return cls(VerifierKey(name, bytes(signing.verify_key)), signing)
+
+    @staticmethod
+    def is_there(settings: Settings) -> bool:
+        """Tell whether this machine has a key already."""
+        return settings.audit_key is not None or _path(settings).exists()
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of a message."""
@@ -80,6 +85,10 @@ class KeptCheckpoint:
         finally:
             draft.unlink(missing_ok=True)
         _sync_folder(self.path.parent)
+
+
+def _path(settings: Settings) -> Path:
+    return settings.data_dir / "keys" / "audit.key"
 
 
 def _from_file(path: Path) -> bytes:

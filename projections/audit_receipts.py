@@ -101,7 +101,7 @@ async def inclusion(connection: Any, event_id: UUID, size: int | None = None) ->
     found = await _find(connection, event_id, signed)
     if found.index >= within:
         raise Invalid(None, size="does not cover the event")
-    proof, root = await _proof(connection, found, within)
+    proof, root = await _proof(connection, found, within, signed)
     return Inclusion(
         event_id=event_id,
         position=found.position,
@@ -123,7 +123,7 @@ async def consistency(connection: Any, from_size: int, to_size: int | None = Non
     if from_size > new:
         raise Invalid(None, from_size=f"is over {new}")
     ranges = [Range(0, from_size), Range(0, new), *consistency_ranges(from_size, new)]
-    from_root, to_root, *proof = await _hashes(connection, ranges)
+    from_root, to_root, *proof = await _hashes(connection, ranges, signed)
     return Consistency(from_size=from_size, to_size=new, from_root=from_root, to_root=to_root, proof=proof)
 
 
@@ -131,9 +131,7 @@ async def receipt(connection: Any, event_id: UUID) -> Receipt:
     """Make the receipt of an event under the last checkpoint. Raises NotFound, NotYetSigned and HistoryAltered."""
     signed = await _newest(connection)
     found = await _find(connection, event_id, signed)
-    proof, root = await _proof(connection, found, signed.size)
-    if root != signed.root:
-        raise HistoryAltered(position=found.position)
+    proof, _ = await _proof(connection, found, signed.size, signed)
     return Receipt(
         event_id=event_id,
         type=found.topic,
@@ -181,16 +179,20 @@ async def _find_after(connection: Any, text: bytes, tiles: int) -> Any:
     raise NotYetSigned if rows else NotFound
 
 
-async def _proof(connection: Any, found: _Found, size: int) -> tuple[list[bytes], bytes]:
+async def _proof(connection: Any, found: _Found, size: int, signed: Signed) -> tuple[list[bytes], bytes]:
     """Return an event's proof and the root to which it leads, which is the tree's."""
-    root, *proof = await _hashes(connection, [Range(0, size), *inclusion_ranges(found.index, size)])
+    root, *proof = await _hashes(connection, [Range(0, size), *inclusion_ranges(found.index, size)], signed)
     if root_by_inclusion(leaf_hash(found.leaf), found.index, size, proof) != root:
         raise HistoryAltered(position=found.position)
     return proof, root
 
 
-async def _hashes(connection: Any, ranges: list[Range]) -> list[bytes]:
+async def _hashes(connection: Any, ranges: list[Range], signed: Signed) -> list[bytes]:
+    """Return the hashes of ranges of a tree that is, now, the one that was signed last. Raises HistoryAltered."""
     try:
-        return await hashes_of(connection, ranges)
+        root, *hashes = await hashes_of(connection, [Range(0, signed.size), *ranges])
     except TreeGap as gap:
         raise HistoryAltered(str(gap)) from gap
+    if root != signed.root:
+        raise HistoryAltered
+    return hashes

@@ -101,6 +101,7 @@ class Notary:
         self._connection: AsyncConnection[Any] | None = None
         self._grown: Grown | None = None
         self._signed: list[Checkpoint] = []
+        self._stored = 0
         self._sign_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self._refusal = ""
@@ -180,6 +181,7 @@ class Notary:
         if kept is not None:
             found.append(_parsed("the checkpoint in the data folder", kept).checkpoint)
         newest = await stored.newest(connection)
+        self._stored = newest.size if newest else 0
         if newest is not None:
             note = _parsed("the last checkpoint in the database", newest.note)
             # One by a key that was in use before is no less true, but nobody here can tell.
@@ -206,11 +208,14 @@ class Notary:
         return f"the log has {row['events']} events, but {last} were signed; was an older backup restored?"
 
     async def _sign_next(self, connection: AsyncConnection[Any], grown: Grown) -> bool:
-        """Sign what there is now, if that is more than before; tell whether it was."""
+        """Sign what there is now, if that is more than before; tell whether it was.
+
+        What was kept, but did not come into the database any more, is signed again: it is the same.
+        """
         edge = await edge_after(connection, grown.position)
         size = grown.size + edge.leaves
         last = max((one.size for one in self._signed), default=0)
-        if size == last:
+        if size == last <= self._stored:
             return False
         await self._check_signed(connection)
         checkpoint = Checkpoint(self._key.name, size, await root_at(connection, size))
@@ -223,6 +228,7 @@ class Notary:
             await connection.execute(_KEEP_KEY, (str(self._key),))
             await connection.execute(_KEEP, (size, position, checkpoint.root, note))
             await connection.execute(_MOVE, {"worker": WORKER, "position": position})
+        self._stored = size
         for push in self._pushes:
             push.offer(note)
         return True

@@ -19,7 +19,7 @@ from domain.audit.checking import MOST_TOLD
 from infra.notary_key import KeptCheckpoint
 from infra.postgres import Database
 from tests.cli.conftest import CommandLine
-from tests.support.notarised import ORIGIN, fill, kept, key_of, notarise, notary, turns
+from tests.support.notarised import INSTANCE, fill, kept, key_of, notarise, notary, turns
 from tests.support.tampering import CHANGES, History
 from workers.growing import Grown, begin, grow
 
@@ -38,9 +38,9 @@ def execute(database: Database, statement: str) -> Any:
 
 
 @pytest.fixture
-def signed(database: Database, tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Database:
+def signed(database: Database, tmp_path: Path) -> Database:
     """Give a log with a tree, signed as a service on this data folder signs it."""
-    monkeypatch.setenv("AUDIT_ORIGIN", ORIGIN)
+    execute(database, f"INSERT INTO service_identity (key_fingerprint) VALUES ('{INSTANCE}')")
     fill(database, EVENTS)
     asyncio.run(notarise(database, tmp_path))
     return database
@@ -152,6 +152,9 @@ def test_only_a_checkpoint_by_the_right_key_is_believed(
     assert cli("audit", "verify", "--checkpoint", str(forged)).err == f"error: {forged} is no text\n"
     assert cli("audit", "verify", "--key", "nonsense").err.startswith("error: --key: that is no verifier key")
     kept_file.unlink()
+    (tmp_path / "keys" / "audit.key").rename(tmp_path / "moved")
+    assert cli("audit", "key").err.startswith("error: this machine has no notary's key")
+    (tmp_path / "moved").rename(tmp_path / "keys" / "audit.key")
     assert "the data folder holds no checkpoint" in cli("audit", "verify").err
 
 

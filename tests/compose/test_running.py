@@ -21,11 +21,15 @@ import aiohttp
 import psycopg
 import pytest
 import pytest_asyncio
+from nacl.signing import SigningKey
 from psycopg.conninfo import make_conninfo
 from yarl import URL
 
+from domain.audit.checkpoint import VerifierKey, parse
 from domain.identifiers import KEY_ALPHABET
 from infra.embedded_postgres import EmbeddedPostgres
+from infra.keyring import from_base64url
+from infra.notary_key import verify
 from tests.compose.files import BROKER_SETTINGS, ROLES, ROOT, services
 from tests.compose.stack import PORTS, Stack
 from tests.support.client import Client, Secrets, eventually
@@ -125,6 +129,23 @@ async def test_a_licence_goes_through_all_of_it(running: Running) -> None:
     assert {message["type"] for message in mine} >= {"license.issued", "license.activated", "license.validated"}
     assert license["license_key"] not in json.dumps(messages)
     assert "zoe@example.org" not in json.dumps(messages)
+
+
+async def test_the_notary_signs_with_its_own_secret(running: Running, secrets: Path) -> None:
+    admin = running.clients["admin"]
+    license = await admin.new_license()
+    event_id = (await admin.admin("GET", f"/licenses/{license['license_id']}/events"))["events"][0]["event_id"]
+
+    async def receipt() -> Any:
+        headers = {"x_admin_api_key": admin.secrets.admin_api_key}
+        reply = await admin.request("GET", f"/api/v1/audit/receipts/{event_id}", **headers)
+        return reply.body if reply.status == 200 else None
+
+    found = await eventually(receipt, 60)
+    seed = from_base64url((secrets / "audit_key").read_text("utf-8").strip())
+    note = parse(found["checkpoint"])
+    key = VerifierKey(note.checkpoint.origin, bytes(SigningKey(seed).verify_key))
+    assert note.verified(key, verify).size > found["leaf_index"]
 
 
 async def test_guessed_keys_are_found_and_shown(running: Running) -> None:

@@ -29,6 +29,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NODE = Path(__file__).parents[2] / "docs" / "examples" / "verify_receipt.mjs"
 PATH = "/api/v1/audit"
+_TEXT = "convert_from(state, 'UTF8')"
+_IDS = f"SELECT notification_id, {_TEXT}::json ->> 'event_id' AS id FROM licensing_events"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -146,8 +148,7 @@ async def test_inclusion_and_consistency_of_sizes_all_along(client: Client, serv
                 " VALUES (%s, %s, %s, %s)",
                 columns,
             )
-        query = "SELECT notification_id, convert_from(state, 'UTF8')::json ->> 'event_id' AS id FROM licensing_events"
-        found = await (await connection.execute(f"{query} ORDER BY notification_id")).fetchall()
+        found = await (await connection.execute(f"{_IDS} ORDER BY notification_id")).fetchall()
     await receipt_of(client, {"event_id": found[-1]["id"]})
     newest, addresses = await signed(client), itertools.count(1)
 
@@ -206,22 +207,25 @@ async def test_a_receipt_needs_the_admin_key_and_an_event(client: Client) -> Non
 
 
 async def test_of_an_event_that_was_changed_there_is_no_receipt(client: Client, services: Services) -> None:
+    """Neither of one in the tree's edge, nor of one whose hash is in a tile since long."""
     event = await an_event(client)
     await receipt_of(client, event)
+    key = client.secrets.admin_api_key
     async with services.pool.connection() as connection:
         dsn = connection.info.dsn
-    id = ("%" + event["event_id"] + "%",)
+        old = await (await connection.execute(f"{_IDS} ORDER BY notification_id OFFSET 100 LIMIT 1")).fetchone()
+        tile = await (await connection.execute("SELECT count(*) AS n FROM audit_tiles")).fetchone()
+    assert old is not None
+    assert tile is not None
+    assert tile["n"] >= 2
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner:
         await owner.execute("SET ROLE NONE")
-        await owner.execute(
-            "UPDATE licensing_events SET state = state || ' ' WHERE convert_from(state, 'UTF8') LIKE %s", id
-        )
-        key = client.secrets.admin_api_key
-        reply = await client.request("GET", f"{PATH}/receipts/{event['event_id']}", x_admin_api_key=key)
-        assert (reply.status, reply["error_code"]) == (500, "HISTORY_ALTERED")
-        await owner.execute(
-            "UPDATE licensing_events SET state = substring(state FOR octet_length(state) - 1)"
-            " WHERE convert_from(state, 'UTF8') LIKE %s",
-            id,
-        )
-    await receipt_of(client, event)
+        for id in (event["event_id"], old["id"]):
+            pattern = (f"%{id}%",)
+            await owner.execute(f"UPDATE licensing_events SET state = state || ' ' WHERE {_TEXT} LIKE %s", pattern)
+            paths = [f"receipts/{id}", f"proof/inclusion?event_id={id}"]
+            for reply in [await client.request("GET", f"{PATH}/{path}", x_admin_api_key=key) for path in paths]:
+                assert (reply.status, reply["error_code"]) == (500, "HISTORY_ALTERED")
+            shorter = "substring(state FOR octet_length(state) - 1)"
+            await owner.execute(f"UPDATE licensing_events SET state = {shorter} WHERE {_TEXT} LIKE %s", pattern)
+            await receipt_of(client, {"event_id": id})

@@ -147,6 +147,16 @@ async def test_two_that_both_think_they_hold_the_lease_do_no_harm(database: Data
     await two._close()
 
 
+async def test_what_did_not_come_into_the_database_any_more_comes_later(database: Database, tmp_path: Path) -> None:
+    """It is killed between keeping a checkpoint and storing it, and nothing new happens."""
+    fill(database, 300)
+    await notarise(database, tmp_path)
+    before = execute(database, "SELECT size, position, root, note FROM audit_checkpoints")
+    execute(database, "DELETE FROM audit_checkpoints")
+    await notarise(database, tmp_path)
+    assert execute(database, "SELECT size, position, root, note FROM audit_checkpoints") == before
+
+
 async def test_killed_again_and_again_it_signs_the_log_and_nothing_else(database: Database, tmp_path: Path) -> None:
     """Every checkpoint that it has ever sent away is of the log as it is at the end."""
     execute(database, "INSERT INTO service_identity (key_fingerprint) VALUES (%s)", INSTANCE)
