@@ -171,7 +171,7 @@ async def test_killed_again_and_again_it_signs_the_log_and_nothing_else(database
             for part in range(4):
                 await asyncio.to_thread(fill, database, 300, seed=round * 10 + part)
                 await asyncio.sleep(random.random() / 5)  # there is nothing to wait for: it is to be hit anywhere
-    execute(database, "DELETE FROM leases")
+        execute(database, "DELETE FROM leases")  # as if its six seconds were over
     last = await notarise(database, tmp_path)
     assert last.size == 5 * 4 * 300
     key = key_of(tmp_path).verifier
