@@ -14,13 +14,6 @@ LEAF_HASH = """
 """
 """The hash of `domain.audit.leaf`, by PostgreSQL: events need not travel to be hashed."""
 
-_TILES = (
-    "SELECT level, index, hashes FROM audit_tiles WHERE (level, index) IN (SELECT * FROM unnest(%s::int[], %s::int8[]))"
-)
-_ROOTS = """
-    SELECT string_agg(root, '' ORDER BY index) AS hashes FROM audit_tiles
-    WHERE level = %s AND index >= %s AND index < %s
-"""
 _EDGE = f"""
     SELECT string_agg(leaf, '' ORDER BY position) AS hashes, coalesce(max(position), 0) AS last_position
     FROM (
@@ -28,6 +21,25 @@ _EDGE = f"""
         WHERE notification_id > %s ORDER BY notification_id LIMIT %s
     ) AS edge
 """  # noqa: S608 - a constant
+# One question for all of it: whole tiles, the roots of tiles below unfinished ones, and the events after the last tile.
+_HASHES = f"""
+    SELECT level, index, hashes FROM audit_tiles
+    WHERE (level, index) IN (SELECT * FROM unnest(%(whole_levels)s::int[], %(whole_indexes)s::int8[]))
+    UNION ALL
+    SELECT above.level, above.index, (
+        SELECT string_agg(root, '' ORDER BY below.index) FROM audit_tiles AS below
+        WHERE below.level = above.level - 1
+            AND below.index >= above.index * {WIDTH} AND below.index < (above.index + 1) * {WIDTH})
+    FROM unnest(%(open_levels)s::int[], %(open_indexes)s::int8[]) AS above (level, index)
+    UNION ALL
+    SELECT 0, %(edge)s::int8, (
+        SELECT string_agg(leaf, '' ORDER BY position) FROM (
+            SELECT notification_id AS position, {LEAF_HASH} AS leaf FROM licensing_events
+            WHERE notification_id > CASE WHEN %(edge)s::int8 = 0 THEN 0 ELSE (
+                SELECT last_position FROM audit_tiles WHERE level = 0 AND index = %(edge)s::int8 - 1) END
+            ORDER BY notification_id LIMIT %(leaves)s
+        ) AS edge)
+"""  # noqa: S608
 _LAST_POSITION = "SELECT last_position FROM audit_tiles WHERE level = 0 AND index = %s"
 
 
@@ -50,7 +62,7 @@ class Edge(NamedTuple):
 async def hashes_of(connection: Any, ranges: Sequence[Range]) -> list[Hash]:
     """Return the hash of each range of leaves. Raises TreeGap where the tree has not as many."""
     nodes = {node for one in ranges for node in complete_nodes(one)}
-    found = await _nodes(connection, nodes)
+    found = await _nodes(connection, nodes, max(one.end for one in ranges))
     return [fold([found[node] for node in complete_nodes(one)]) for one in ranges]
 
 
@@ -77,38 +89,35 @@ async def last_position_of(connection: Any, tiles: int) -> int:
     return position
 
 
-async def _nodes(connection: Any, nodes: Iterable[Node]) -> dict[Node, Hash]:
+async def _nodes(connection: Any, nodes: Iterable[Node], size: int) -> dict[Node, Hash]:
+    """Return the hashes of nodes within the first `size` events: tiles that are whole by then must be there."""
     entries = {node: entries_of(node) for node in nodes}
-    tiles = sorted({entry.tile for entry in entries.values()})
-    hashes = await _whole(connection, tiles)
-    for tile in tiles:
-        if tile not in hashes:
-            hashes[tile] = await _unfinished(connection, tile)
+    hashes = await _hashes(connection, sorted({entry.tile for entry in entries.values()}), size)
     found: dict[Node, Hash] = {}
     for node, entry in entries.items():
         tile, end = entry.tile, entry.first + entry.count
-        wanted = hashes[tile][entry.first * HASH_BYTES : end * HASH_BYTES]
+        have = hashes.get(tile) or b""
+        wanted = have[entry.first * HASH_BYTES : end * HASH_BYTES]
+        if not have and tile.end <= size:
+            raise TreeGap(f"tile {tile.index} of level {tile.level} is missing")
         if len(wanted) < entry.count * HASH_BYTES:
-            raise TreeGap(
-                f"tile {tile.index} of level {tile.level} has {len(hashes[tile]) // HASH_BYTES} hashes, not {end}"
-            )
+            raise TreeGap(f"tile {tile.index} of level {tile.level} has {len(have) // HASH_BYTES} hashes, not {end}")
         found[node] = subtree(wanted)
     return found
 
 
-async def _whole(connection: Any, tiles: Sequence[TileId]) -> dict[TileId, bytes]:
-    if not tiles:
-        return {}
-    wanted = ([tile.level for tile in tiles], [tile.index for tile in tiles])
-    rows = await (await connection.execute(_TILES, wanted)).fetchall()
+async def _hashes(connection: Any, tiles: Sequence[TileId], size: int) -> dict[TileId, bytes]:
+    whole = [tile for tile in tiles if tile.end <= size]
+    unfinished = [tile for tile in tiles if tile.end > size and tile.level]
+    # At most one tile of leaves is unfinished: the last one.
+    edge = next((tile for tile in tiles if tile.end > size and not tile.level), None)
+    wanted = {
+        "whole_levels": [tile.level for tile in whole],
+        "whole_indexes": [tile.index for tile in whole],
+        "open_levels": [tile.level for tile in unfinished],
+        "open_indexes": [tile.index for tile in unfinished],
+        "edge": edge.index if edge else -1,
+        "leaves": size - edge.index * WIDTH if edge else 0,
+    }
+    rows = await (await connection.execute(_HASHES, wanted)).fetchall()
     return {TileId(row["level"], row["index"]): row["hashes"] for row in rows}
-
-
-async def _unfinished(connection: Any, tile: TileId) -> bytes:
-    """Return the hashes that a tile has so far: the roots of those below it, or the log's last events."""
-    first = tile.index * WIDTH
-    if tile.level == 0:
-        position = await last_position_of(connection, tile.index)
-        return (await edge_after(connection, position, WIDTH)).hashes
-    row = await (await connection.execute(_ROOTS, (tile.level - 1, first, first + WIDTH))).fetchone()
-    return row["hashes"] or b""
