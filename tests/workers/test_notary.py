@@ -251,6 +251,15 @@ async def test_what_was_changed_below_it_is_not_signed(change: str, database: Da
     await one._close()
 
 
+async def test_what_changes_under_its_hands_is_not_signed(database: Database, signing: Notary) -> None:
+    """It looks before each signature, not only at its start."""
+    fill(database, 400)
+    await turns(signing)
+    execute(database, "UPDATE licensing_events SET state = state || ' ' WHERE notification_id > 405")
+    fill(database, 10, seed=2)
+    await refuses(signing, database, "the first 400 events, or their tree, are not what was signed")
+
+
 async def test_a_checkpoint_that_can_not_be_read_or_kept_is_told(database: Database, tmp_path: Path) -> None:
     fill(database, 10)
     await notarise(database, tmp_path)
