@@ -78,6 +78,12 @@ async def story(
             return
 
 
+async def erasure_of(connection: Any, subject_id: UUID, decode: Decode) -> Entry | None:
+    """Return the event that erased a data subject last, or None."""
+    rows = await (await connection.execute(_OF_AGGREGATE, (subject_id,))).fetchall()
+    return next((Entry(row["notification_id"], decode(row)) for row in rows), None)
+
+
 async def is_license(connection: Any, license_id: UUID) -> bool:
     """Tell whether a licence with this id was ever issued."""
     cursor = await connection.execute(_ISSUED, (license_id,))

@@ -17,6 +17,7 @@ from api.routes.admin_licenses import existing_license, license_id_of
 from api.schemas.history import (
     CorrectionAnswer,
     CorrectionRequest,
+    ErasedBy,
     HistoryAnswer,
     HistoryQuery,
     WhyAnswer,
@@ -40,10 +41,12 @@ async def history(call: Call) -> Answer:
         if then is None:
             raise LicenseNotFound(NO_LICENSE)
         opener = await opener_of(call, connection, then)
+        erased_by = await _erased_by(call, connection, then) if opener.is_erased else None
     shown = [history_entry(opener, entry, changes) for entry, changes in found[: query.limit]]
     told = HistoryAnswer(
         license_id=license_id,
         personal_data=opener.personal_data,
+        erased_by=erased_by,
         events=shown,
         next=shown[-1].position if len(found) > query.limit else None,
     )
@@ -63,6 +66,19 @@ async def _part(
             if len(found) > query.limit:
                 break
     return found, then
+
+
+async def _erased_by(call: Call, connection: Any, then: LicenseThen) -> ErasedBy | None:
+    subject_id = then.subject_id
+    if subject_id is None:
+        return None
+    found = await histories.erasure_of(connection, subject_id, call.services.decode_event)
+    if found is None:
+        return None
+    event = found.event
+    return ErasedBy(
+        event_id=event.event_id, position=found.position, occurred_at=event.occurred_at, actor=event.cause.actor
+    )
 
 
 async def why(call: Call) -> Answer:

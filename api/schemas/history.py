@@ -69,11 +69,21 @@ class HistoryEntry(EventAnswer, kw_only=True):
     undoes: UUID | UnsetType = UNSET
 
 
+class ErasedBy(msgspec.Struct, kw_only=True):
+    """The event by which the licence's customer was erased; `events` shows it in full."""
+
+    event_id: UUID
+    position: int
+    occurred_at: Timestamp
+    actor: str
+
+
 class HistoryAnswer(msgspec.Struct, kw_only=True):
     """A licence's story, the oldest first. `next` is the `after` that goes on, null at the end."""
 
     license_id: UUID
     personal_data: PersonalData
+    erased_by: ErasedBy | None
     events: list[HistoryEntry]
     next: int | None
 

@@ -179,6 +179,30 @@ async def test_of_who_was_erased_a_tombstone_is_left(client: Client, services: S
     assert given_up["data"]["reason"] == ERASED
 
 
+async def test_an_erasure_over_the_service(client: Client) -> None:
+    """The story goes on after an erasure: it names it, a mistake can still be undone, and no reason is kept then."""
+    license = await client.new_license(customer_id="Hopper", email="grace@example.com")
+    await client.activate(license, "pc", fields={"device_name": "Graces"})
+    await client.admin("DELETE", path_of(license))
+    revoked = (await story(client, license))[-1]["event_id"]
+    assert (await client.admin("GET", f"{path_of(license)}/history"))["erased_by"] is None
+    erased = await client.admin("POST", "/customers/Hopper/erase", {"reason": "she asked"})
+    assert erased.status == 200, erased
+    done = await correct(client, license, revoked)
+    assert (done.status, done["type"]) == (200, "license.reactivated")
+    assert (await client.validate(license, "pc")).status == 200
+    told = await client.admin("GET", f"{path_of(license)}/history")
+    events = (await client.admin("GET", f"{path_of(license)}/events"))["events"]
+    (erasure,) = [event for event in events if event["type"] == "customer.erased"]
+    assert told["erased_by"] == {name: erasure[name] for name in ("event_id", "position", "occurred_at", "actor")}
+    assert told["personal_data"] == "erased"
+    last = told["events"][-1]
+    assert (last["undoes"], "reason" in last["data"], last["address"]) == (revoked, False, None)
+    assert [word for word in ("Hopper", "grace", "Graces") if word in json.dumps(told.body)] == []
+    shown = await client.admin("GET", f"{path_of(license)}?as_of={last['position']}")
+    assert (shown["email"], shown["customer_id"], shown["personal_data"]) == (None, None, "erased")
+
+
 def without_personal(value: Any) -> Any:
     """Leave out what erasing may take."""
     if isinstance(value, list):
