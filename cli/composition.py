@@ -116,7 +116,9 @@ async def _running(settings: Settings, database: Database, secrets: Credentials)
 
 
 async def _look_first(clock: Clock, pool: RequestPool, pulse: Pulse, watch: LogWatch) -> None:
-    """Set the clock by the database's, and look where the log ends: of whoever is erased from now on, this process hears.
+    """Set the clock by the database's, and look where the log ends.
+
+    Of whoever is erased from now on, this process hears.
 
     Raises ClockFault, and psycopg's errors where the database can't be asked in time.
     """
