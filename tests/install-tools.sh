@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the programs that tests run besides the project: RabbitMQ, Redis, Node.js, OpenSSL, curl, wrk. Says loudly what
+# Installs the programs that tests run besides the project: RabbitMQ, Redis, Node.js, OpenSSL, curl, jq, wrk. Says loudly what
 # is missing.
 set -euo pipefail
 
-declare -A package=([rabbitmq-server]=rabbitmq-server [redis-server]=redis-server [node]=nodejs [openssl]=openssl [curl]=curl [wrk]=wrk)
+declare -A package=([rabbitmq-server]=rabbitmq-server [redis-server]=redis-server [node]=nodejs [openssl]=openssl [curl]=curl [jq]=jq [wrk]=wrk)
 missing=()
 for program in "${!package[@]}"; do
   command -v "$program" >/dev/null || missing+=("${package[$program]}")

@@ -14,22 +14,17 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.support.blocks import marked
 from tests.support.client import eventually
 
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 PORTS = {"AUTH_PORT": 5001, "LICENSE_PORT": 5002, "ANALYTICS_PORT": 5003, "ADMIN_PORT": 5004}
 SERVE = "from cli.main import main; main()"
 START_SECONDS = 60
 STOP_SECONDS = 30
 
 _CHANGING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[0-9:.]+Z")
-
-
-def block(mark: str) -> str:
-    """Return the code block that follows a comment in the README."""
-    found = re.search(rf"<!-- {mark} -->\n```\w+\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    assert found is not None, f"the README has no block marked {mark}"
-    return found[1]
 
 
 def free_ports() -> dict[str, int]:
@@ -87,15 +82,15 @@ async def _stop(process: Process) -> None:
 
 async def test_the_tour_prints_what_the_readme_says(tmp_path: Path) -> None:
     ports = free_ports()
-    commands = block("tour")
+    commands = marked(README, "tour")
     for name, documented in PORTS.items():
         commands = commands.replace(f"localhost:{documented}/", f"localhost:{ports[name]}/")
     async with serving(tmp_path, ports):
         shell = await asyncio.create_subprocess_exec("bash", "-c", commands, cwd=tmp_path, stdout=PIPE, stderr=PIPE)
         printed, complaints = await shell.communicate()
     assert complaints.decode() == ""
-    assert _CHANGING.sub("…", printed.decode()) == _CHANGING.sub("…", block("tour-output"))
+    assert _CHANGING.sub("…", printed.decode()) == _CHANGING.sub("…", marked(README, "tour-output"))
 
 
 def test_the_tour_has_ten_lines() -> None:
-    assert len(block("tour").splitlines()) == 10
+    assert len(marked(README, "tour").splitlines()) == 10

@@ -24,21 +24,15 @@ import requests
 
 from infra.embedded_postgres import EmbeddedPostgres
 from infra.postgres import Database
+from tests.support.blocks import marked
 from tests.support.command import SECONDS, Serving, command, environment, postgres_of, run
 from tests.support.invariants import check_invariants, check_outcomes
 from tests.support.own_server import own_server
 from tests.support.workers import are_at_the_end, differing_rows
 
 ROOT = Path(__file__).parents[2]
+OPERATIONS = ROOT / "docs" / "operations.md"
 VIEWS = ("licenses", "usage", "devices-seen", "seats")
-
-
-def block(page: str, mark: str) -> str:
-    """Return the commands that stand after a mark in a page of the documentation."""
-    text = (ROOT / "docs" / page).read_text("utf-8")
-    found = re.search(rf"<!-- {mark} -->\n```\w+\n(.*?)```", text, re.DOTALL)
-    assert found is not None, f"{page} has no block marked {mark}"
-    return found[1]
 
 
 def shell(folder: Path, *commands: str, **environ: str) -> str:
@@ -57,7 +51,7 @@ def shell(folder: Path, *commands: str, **environ: str) -> str:
     return done.stdout
 
 
-PROGRAMS = block("operations.md", "backup: programs")
+PROGRAMS = marked(OPERATIONS, "backup: programs")
 
 
 @pytest.fixture
@@ -195,12 +189,12 @@ def test_a_base_backup_of_the_embedded_database(folder: Path) -> None:
         customers = Customers(serving, data_dir)
         customers.begin()
         with customers.going_on() as before:
-            shell(folder, PROGRAMS, here(folder, block("operations.md", "backup: embedded")))
+            shell(folder, PROGRAMS, here(folder, marked(OPERATIONS, "backup: embedded")))
         customers.erase(2)
         assert serving.end(signal.SIGTERM) == 0
 
     # Elsewhere, as the page advises: its commands but the last, which serves until somebody ends it.
-    tried = here(folder, block("operations.md", "backup: try embedded"))
+    tried = here(folder, marked(OPERATIONS, "backup: try embedded"))
     assert tried.count("lizenzserver serve\n") == 1
     tried = tried.replace(".venv/bin/lizenzserver serve\n", "")
     shell(folder, tried)
@@ -211,7 +205,7 @@ def test_a_base_backup_of_the_embedded_database(folder: Path) -> None:
     assert differing_rows(Database(url, url)) == {}
     restored.stop()
 
-    shell(folder, here(folder, block("operations.md", "backup: restore embedded")))
+    shell(folder, here(folder, marked(OPERATIONS, "backup: restore embedded")))
     assert (data_dir.stat().st_mode & 0o777, (data_dir / "keys").stat().st_mode & 0o777) == (0o700, 0o700)
     with Serving(environment(data_dir)) as serving:
         check_service(customers, serving)
@@ -227,7 +221,7 @@ def test_a_base_backup_of_the_embedded_database(folder: Path) -> None:
 def test_a_dump_of_ones_own_database(folder: Path, usage: str) -> None:
     data_dir = folder / "var"
     data_dir.mkdir()
-    dump = block("operations.md", "backup: own")
+    dump = marked(OPERATIONS, "backup: own")
     if usage == "without":
         (option,) = re.findall(r"`(--exclude-table='[^']+')`", (ROOT / "docs" / "operations.md").read_text("utf-8"))
         dump = dump.replace("--schema", f"{option} --schema")
@@ -239,7 +233,7 @@ def test_a_dump_of_ones_own_database(folder: Path, usage: str) -> None:
             shell(folder, PROGRAMS, dump, **settings)
         assert serving.end(signal.SIGTERM) == 0
     with own_server() as (server, settings):
-        shell(folder, PROGRAMS, block("operations.md", "backup: restore own"), **settings)
+        shell(folder, PROGRAMS, marked(OPERATIONS, "backup: restore own"), **settings)
         check_restored(Database(settings["DATABASE_URL"], settings["DATABASE_OWNER_URL"]), before)
         environ = environment(data_dir, **settings)
         for view in VIEWS if usage == "with" else ("licenses", "seats"):
@@ -313,15 +307,15 @@ def test_a_dump_of_the_containers_database(folder: Path) -> None:
         environ = environment(folder / "data", **settings)
         for arguments in (["migrate"], ["licenses", "create", "--customer", "acme"]):
             assert run(environ, *arguments).returncode == 0
-        shell(folder, on_path, block("operations.md", "backup: containers"), PGHOST=host(server))
+        shell(folder, on_path, marked(OPERATIONS, "backup: containers"), PGHOST=host(server))
         log = check_invariants(Database(settings["DATABASE_URL"], settings["DATABASE_OWNER_URL"]))
         assert run(environ, "licenses", "create", "--customer", "too late").returncode == 0
         for _ in range(2):  # Into the database that it is from, and once more.
-            shell(folder, on_path, block("operations.md", "backup: restore containers"), PGHOST=host(server))
+            shell(folder, on_path, marked(OPERATIONS, "backup: restore containers"), PGHOST=host(server))
             assert check_invariants(Database(settings["DATABASE_URL"], settings["DATABASE_OWNER_URL"])) == log
     with container(folder) as server:
         settings = logins(server)
-        shell(folder, on_path, block("operations.md", "backup: restore containers"), PGHOST=host(server))
+        shell(folder, on_path, marked(OPERATIONS, "backup: restore containers"), PGHOST=host(server))
         assert check_invariants(Database(settings["DATABASE_URL"], settings["DATABASE_OWNER_URL"])) == log
         environ = environment(folder / "data", **settings)
         assert run(environ, "migrate").returncode == 0
