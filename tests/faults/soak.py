@@ -13,7 +13,7 @@ import random
 import statistics
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -39,6 +39,8 @@ CALLERS = (24, 96)
 """Where a cycle has few commands, and many."""
 MANY = 1000
 POLL_SECONDS = 0.1
+SIGNED_WITHIN = 5
+"""After how many cycles the notary must have signed what was there, whatever happened in them."""
 
 GROWTH = 1.3
 GROWTH_KB = 20_000
@@ -119,7 +121,8 @@ class Soak:
         self._answers = Answers("soak-")
         self._answers.is_complete = True
         self._answers.is_down = False
-        self._checker = Checker(plant.database, queues=[plant.read_by()])
+        self._ends_before: deque[int] = deque(maxlen=SIGNED_WITHIN)
+        self._checker = Checker(plant.database, queues=[plant.read_by()], signed=plant.signed())
 
     async def run(self, cycles: int, commands: int) -> None:
         """Run all cycles. Raises Fallen."""
@@ -216,6 +219,7 @@ class Soak:
                 are_at_the_end(self._plant.database, "relay", *PROJECTIONS)
                 and self._has_passed("anomaly", marks)
                 and self._is_read()
+                and (len(self._ends_before) < SIGNED_WITHIN or self._is_signed(self._ends_before[0]))
             )
 
         while not await asyncio.to_thread(settled):
@@ -223,7 +227,13 @@ class Soak:
                 logs = {name: self._plant.log(name)[-500:] for name in self._plant.parts}
                 raise Fallen(f"cycle {number}, {mishap.name}: it lags after {SETTLE_SECONDS} s: {logs}")
             await asyncio.sleep(POLL_SECONDS)
+        self._ends_before.append(marks["event_position"])
         return time.monotonic() - begun
+
+    def _is_signed(self, position: int) -> bool:
+        with self._plant.database.connect() as connection:
+            row = connection.execute("SELECT max(position) AS signed FROM audit_checkpoints").fetchone()
+        return row is not None and (row["signed"] or 0) >= position
 
     def _has_passed(self, consumer: str, marks: dict[str, int]) -> bool:
         with self._plant.database.connect() as connection:
@@ -252,12 +262,20 @@ class Soak:
             figures.memory[name].append(size)
 
     async def _last(self) -> None:
-        """Read everything anew, once detection has come to the end too."""
+        """Read everything anew, once the notary and detection have come to the end too."""
+        end = (await asyncio.to_thread(self._ends))["event_position"]
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not await asyncio.to_thread(self._is_signed, end):
+            if time.monotonic() > deadline:
+                raise Fallen(f"at the end nothing is signed for {SETTLE_SECONDS} s: {self._plant.log('notary')}")
+            await asyncio.sleep(POLL_SECONDS)
+        await asyncio.to_thread(self._plant.verify)
         report = await asyncio.to_thread(
             check,
             self._plant.database,
             self._answers,
             queues=[self._plant.read_by()],
+            signed=self._plant.signed(),
             consumers=("relay", "anomaly"),
             patience=SETTLE_SECONDS,
         )

@@ -4,6 +4,7 @@ L: each command that was told a success has exactly one set of events; each othe
 S: seats in use are never more than there are, at any position.
 D: nobody applied a row of a log twice, and nobody who should have it went without.
 P: each view equals the fold of its log, and has come to its end.
+V: each checkpoint that was kept elsewhere is that of the log.
 X: nothing is answered with a 5xx, but 503 by a server that is down.
 
 The folds are the tests' own (`seat_fold`, `naive_usage`): none of the service's code reads a log here.
@@ -29,6 +30,7 @@ from tests.support import naive_usage
 from tests.support.answers import Answers
 from tests.support.queue_consumer import count_of
 from tests.support.seat_fold import Event, Finding, Row, Rows, SeatFold, event_of
+from tests.support.signed_log import LogTree, Signed
 from tests.support.usage import Use
 
 PROJECTIONS = ("usage", "devices-seen", "seats")
@@ -104,18 +106,20 @@ def check(  # noqa: PLR0913 - one argument an option
     answers: Answers | None = None,
     *,
     queues: Iterable[Path] = (),
+    signed: Signed | None = None,
     settled: bool = True,
     consumers: Iterable[str] = (),
     patience: float = 0.0,
 ) -> Report:
     """Read everything and say what does not hold.
 
-    `answers` is what clients were told, `queues` are what queue consumers have stored (`queue_consumer`). `settled`
-    says that the projector should have come to the logs' ends, and `consumers` who else; without it only what is
-    written with the events is compared. `patience` is for how many seconds to wait for them, and for uses that were
-    answered before they were stored.
+    `answers` is what clients were told, `queues` are what queue consumers have stored (`queue_consumer`), `signed` is
+    what the notary has sent away. `settled` says that the projector should have come to the logs' ends, and
+    `consumers` who else; without it only what is written with the events is compared. `patience` is for how many
+    seconds to wait for them, and for uses that were answered before they were stored.
     """
-    return Checker(database, queues=queues).check(answers, settled=settled, consumers=consumers, patience=patience)
+    checker = Checker(database, queues=queues, signed=signed)
+    return checker.check(answers, settled=settled, consumers=consumers, patience=patience)
 
 
 class Checker:
@@ -124,9 +128,11 @@ class Checker:
     A new one reads everything.
     """
 
-    def __init__(self, database: Database, *, queues: Iterable[Path] = ()) -> None:
+    def __init__(self, database: Database, *, queues: Iterable[Path] = (), signed: Signed | None = None) -> None:
         self._database = database
         self._queues = [_Queue(path) for path in queues]
+        self._signed = signed
+        self._tree = LogTree()
         self._fold = SeatFold()
         self._commands: dict[str, tuple[str, int]] = {}
         self._uses: defaultdict[UUID | None, list[Use]] = defaultdict(list)
@@ -154,6 +160,8 @@ class Checker:
             time.sleep(POLL_SECONDS)
         for queue in self._queues:
             report.findings += queue.check(self._ids, deadline)
+        if self._signed is not None:
+            report.findings += self._signed.check(self._tree)
         if answers is not None:
             report.findings += answers.findings
             report.findings += self._outcomes(answers)
@@ -194,6 +202,7 @@ class Checker:
         for row in connection.execute(_EVENTS, (self._events_at,)):
             event = event_of(row)
             self._fold.apply(event)
+            self._tree.add(row)
             self._note_command(event)
             self._ids["events"][event.position] = str(event.id)
             self._events_at = event.position

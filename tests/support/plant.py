@@ -26,15 +26,19 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
+from infra.notary_key import NotaryKey
+from infra.settings import load_settings
 from tests.support.client import Secrets
 from tests.support.cluster import Cluster
 from tests.support.command import ROOT, command
 from tests.support.rabbit import Rabbit
+from tests.support.signed_log import Signed
 from tests.support.socket_proxy import SOCKET_NAME
 from workers.broker import Broker
 
-WORKERS = ("relay", "projector", "anomaly")
+WORKERS = ("relay", "projector", "anomaly", "notary")
 QUEUE = "analyst.all"
+CHECKPOINTS = "checkpoints.txt"
 READY_SECONDS = 60.0
 END_SECONDS = 30.0
 
@@ -129,7 +133,7 @@ class Proxies:
 class Plant:
     """Usable within `with`. `database` is the tests' own way to PostgreSQL, which no proxy disturbs.
 
-    Parts are named `api-0` …, `relay`, `projector`, `anomaly`, `reader`, `postgres` and `rabbit`.
+    Parts are named `api-0` …, `relay`, `projector`, `anomaly`, `notary`, `reader`, `postgres` and `rabbit`.
     """
 
     def __init__(self, apis: int = 2) -> None:
@@ -275,6 +279,20 @@ class Plant:
         """Return what the queue's reader has stored."""
         return self.folder / "reader.sqlite3"
 
+    def signed(self) -> Signed:
+        """Return what the notary has sent away, by the key that it signs with."""
+        settings = load_settings({"DATA_DIR": str(self.folder / "data")}, None)
+        return Signed(self.folder / CHECKPOINTS, NotaryKey.open(settings, "").verifier.public)
+
+    def verify(self) -> None:
+        """Have the command line compare the log with all that the notary has sent away. Raises AssertionError."""
+        arguments = command("audit", "verify", "--checkpoint", str(self.folder / CHECKPOINTS))
+        done = subprocess.run(
+            arguments, cwd=self.folder, env=self._environ, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise AssertionError(done.stdout + done.stderr)
+
     def _make_proxies(self, stack: ExitStack) -> None:
         self._host = self.rabbit.new_host()
         amqp = urlsplit(self._host.url)
@@ -295,7 +313,7 @@ class Plant:
         data_dir.mkdir()
         secrets = Secrets()
         plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-        environ = {
+        self._environ = environ = {
             **plain,
             "PYTHONPATH": str(ROOT),
             "DATA_DIR": str(data_dir),
@@ -308,6 +326,7 @@ class Plant:
             "ADMIN_SECRET": secrets.admin_secret,
             "CLIENT_TOKEN": secrets.client_token,
             "ADMIN_TOKEN": secrets.admin_token,
+            "AUDIT_PUSH_FILE": str(self.folder / CHECKPOINTS),
         }
         serve = command("serve", "--single-port", "--no-workers")
         for name in self.apis:

@@ -23,7 +23,7 @@ TERMS = ("max_devices", "product", "edition", "expires_at", "floating", "feature
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """That an invariant (L, S, D, P or X) does not hold, and where."""
+    """That an invariant (L, S, D, P, V or X) does not hold, and where."""
 
     invariant: str
     text: str
