@@ -47,7 +47,6 @@ _GROUPS = (
     rebuild_command,
     tail_command,
     replay_command,
-    audit,
     demo_command,
     backtest_command,
     usage_commands,
