@@ -73,8 +73,13 @@ def _text(row: dict[str, Any]) -> str:
     return bytes(row["state"]).decode()
 
 
-def _encoded(blob: bytes) -> str:
-    return b64encode(bytes(blob)).decode()
+def _encoded(blob: bytes | None) -> str | None:
+    """Encode a hash or a key; whose are gone was erased."""
+    return None if blob is None else b64encode(bytes(blob)).decode()
+
+
+def _decoded(text: str | None) -> bytes | None:
+    return None if text is None else b64decode(text)
 
 
 async def answers_of(client: Client) -> dict[str, Any]:
@@ -93,7 +98,7 @@ async def _devices(client: Client, license_id: str) -> list[dict[str, Any]]:
 def restore(database: Database, log: dict[str, Any]) -> None:
     """Put what was recorded into an empty database."""
     events = [(row[0], UUID(row[1]), *row[2:4], row[4].encode()) for row in log["events"]]
-    subjects = [(UUID(id), b64decode(lookup), b64decode(key)) for id, lookup, key in log["data_subjects"]]
+    subjects = [(UUID(id), _decoded(lookup), _decoded(key)) for id, lookup, key in log["data_subjects"]]
     with database.connect_owner() as connection, connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO lizenzserver.licensing_events"
