@@ -11,6 +11,7 @@ import typer
 
 from cli.errors import Failure
 from cli.output import AsJson, say, write_json
+from cli.replay_command import INTERRUPTED, check_queue_name
 from cli.teaching import examples
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from infra.postgres import Database
     from infra.settings import Settings
     from projections.projection import Log
-
-INTERRUPTED = 130
 
 LicenseOption = Annotated[
     str | None, typer.Option("--license", metavar="KEY|ID", help="Only what is about this licence.")
@@ -85,6 +84,8 @@ def replay(  # noqa: PLR0913 - one argument an option
         raise typer.BadParameter("give a licence or a customer", param_hint="--customer")
     if output is not None and queue is not None:
         raise typer.BadParameter("give a file or a queue", param_hint="--queue")
+    if queue is not None:
+        check_queue_name(queue, "--queue")
     if as_json and output is None and queue is None:
         raise typer.BadParameter("stdout is for the lines already", param_hint="--json")
     bounds = _bounds(from_, to)
@@ -93,14 +94,14 @@ def replay(  # noqa: PLR0913 - one argument an option
         raise Failure("AMQP_URL is not set: there is no broker to send to")
     try:
         with opened_for_command(settings) as database:
-            about = asyncio.run(_about(settings, database, license, customer)) if license or customer else None
+            about = asyncio.run(_about(settings, database, license, customer))
             asked = _part(bounds, log, tuple(type or ()), about)
             if queue is not None:
                 _publish(settings, database, asked, sent, queue)
             else:
                 write(database, asked, sent, output)
     except KeyboardInterrupt:
-        say(f"stopped: {_counted(sent)}")
+        say(f"stopped: {_counted(sent) if output is None else f'{output} was not written'}")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         write_json({"sent": sent.count, "position": sent.position})
@@ -139,16 +140,22 @@ async def _about(
     from cli.audit_subjects import licenses_of
     from cli.core import workbench
 
+    if license is None and customer is None:
+        return None
     async with workbench(settings, database, "audit-replay") as bench:
         return await licenses_of(bench, license, customer)
 
 
 def _publish(settings: Settings, database: Database, asked: Part, sent: Sent, queue: str) -> None:
-    from cli.replay import Replay, replay
+    from cli.replay import Replay, replay, resume
 
     assert settings.amqp_url is not None
     into = Replay(log=asked.log, first=asked.first, last=asked.last, wanted=asked.wanted, queue=queue)
-    asyncio.run(replay(settings.amqp_url.reveal(), database, into, sent))
+    try:
+        asyncio.run(replay(settings.amqp_url.reveal(), database, into, sent))
+    except KeyboardInterrupt:
+        say(f"stopped: {resume(into, sent)}")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _counted(sent: Sent) -> str:

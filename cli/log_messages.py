@@ -27,18 +27,24 @@ BATCH = 1000
 Connection: TypeAlias = AsyncConnection[DictRow]
 
 
-class _Subject(msgspec.Struct, frozen=True):
+class _Data(msgspec.Struct, frozen=True):
+    license_ids: tuple[str, ...] = ()
+
+
+class _About(msgspec.Struct, frozen=True):
+    data: _Data
     subject: str | None = None
 
 
-_subject = msgspec.json.Decoder(_Subject)
+_about = msgspec.json.Decoder(_About)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which messages are wanted: of one of these types (shell patterns; none: all), about one of these where given.
 
-    `about` are ids as messages name their subjects. What occurred before `since`, or not before `until`, is not.
+    `about` are ids as messages name their subjects; an erasure is about all licences of whoever was erased. What
+    occurred before `since`, or not before `until`, is not.
     """
 
     types: tuple[str, ...] = ()
@@ -58,14 +64,19 @@ class Wanted:
             self.until is not None and message.time >= self.until
         ):
             return False
-        return self.about is None or _subject.decode(message.body).subject in self.about
+        return self.about is None or self._is_about(message)
+
+    def _is_about(self, message: Message) -> bool:
+        assert self.about is not None
+        read = _about.decode(message.body)
+        return read.subject in self.about or not self.about.isdisjoint(read.data.license_ids)
 
 
 @asynccontextmanager
 async def reading(database: Database, name: str) -> AsyncIterator[Connection]:
-    """Give a connection to read the logs by; `name` is what the server shows."""
+    """Give a connection to read the logs by; `name` is what the server shows. A query may look through a whole log."""
     connection = await AsyncConnection[DictRow].connect(
-        database.conninfo(f"lizenzserver-{name}"), autocommit=True, row_factory=dict_row
+        database.conninfo(f"lizenzserver-{name}", statement_timeout="0"), autocommit=True, row_factory=dict_row
     )
     async with connection:
         yield connection

@@ -13,6 +13,7 @@ from domain.history.past import Moment
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _LARGEST_POSITION = 2**63 - 1
+_MOST_DIGITS = len(str(_LARGEST_POSITION))
 
 
 def time_of(text: str, option: str) -> datetime:
@@ -30,6 +31,6 @@ def moment_of(text: str, option: str) -> Moment:
     """Read a position or a time. Raises typer.BadParameter."""
     if not (text.isascii() and text.isdecimal()):
         return Moment(time=time_of(text, option))
-    if int(text) > _LARGEST_POSITION:
+    if len(text) > _MOST_DIGITS or int(text) > _LARGEST_POSITION:
         raise typer.BadParameter(f"no log has the position {text}", param_hint=option)
     return Moment(position=int(text))

@@ -11,7 +11,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 
 from cli.errors import Failure
 from cli.log_messages import LogSource, Wanted, last_position, narrowed, reading
-from cli.output import progress
+from cli.output import progress, working
 from infra.postgres import Database
 from projections.projection import Log
 from workers.broker import CALL_SECONDS, Broker, BrokerAway, Unroutable, bounded
@@ -66,6 +66,8 @@ async def replay(url: str, database: Database, asked: Replay, sent: Sent) -> Non
 
 def resume(asked: Replay, sent: Sent) -> str:
     """Say what is sent for certain, and how to go on."""
+    if asked.wanted.since is not None and sent.position == 0:
+        return "0 messages confirmed"  # Where the wanted time begins in the log was not known yet.
     return f"{_counted(sent.count)} confirmed; go on with --from {max(asked.first, sent.position + 1)}"
 
 
@@ -92,7 +94,8 @@ async def walk(database: Database, asked: Part, sent: Sent, deliver: Deliver) ->
     async with reading(database, "replay") as connection:
         end = await last_position(connection, asked.log)
         last = end if asked.last is None else min(asked.last, end)
-        first, last = await narrowed(connection, asked.log, asked.first, last, asked.wanted)
+        with working("Looking for the first one"):
+            first, last = await narrowed(connection, asked.log, asked.first, last, asked.wanted)
         sent.position = min(first - 1, end)  # It may begin beyond the end: then that is how far all is sent.
         source = LogSource(connection, asked.log, sent.position)
         with progress("Replaying", max(0, last - sent.position)) as advance:

@@ -53,8 +53,7 @@ def replay(  # noqa: PLR0913 - one argument an option
     from cli.replay import Replay, Sent, resume, summary
     from cli.replay import replay as run
 
-    if not 0 < len(to.encode()) <= _LONGEST_QUEUE_NAME:
-        raise typer.BadParameter(f"a queue's name has 1 to {_LONGEST_QUEUE_NAME} bytes", param_hint="--to")
+    check_queue_name(to, "--to")
     wanted = Wanted.of(type, license)
     first = _first(from_)
     if until is not None and until < first:
@@ -82,3 +81,9 @@ def _first(text: str) -> int:
     if found == "end":
         raise typer.BadParameter("nothing is to be sent after the end; give a position or begin", param_hint="--from")
     return 1 if found == "begin" else found
+
+
+def check_queue_name(queue: str, option: str) -> None:
+    """Raise typer.BadParameter for what AMQP has no room for."""
+    if not 0 < len(queue.encode()) <= _LONGEST_QUEUE_NAME:
+        raise typer.BadParameter(f"a queue's name has 1 to {_LONGEST_QUEUE_NAME} bytes", param_hint=option)
