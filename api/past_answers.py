@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from api.errors import services_body, status_of
-from api.presentation import event_answer
+from api.presentation import event_answer, license_key
 from api.schemas.admin import DeviceAnswer, EventAnswer, LastEvent, LicenseWithStatistics, PersonalData
 from api.schemas.history import ChangeAnswer, HistoryEntry, RuleAnswer, VerdictAnswer
 from api.schemas.license import Limits
 from domain.facts import LicenseReactivated, SeatTransferred
 from domain.history.past import Change, DeviceThen, Entry, LicenseThen, Sealed
 from domain.history.why import Finding, Verdict
+from infra.subjects import KeyState, Subjects
 from infra.vault import SealBroken, UnknownSubject, Vault
 
 TOMBSTONE = {"erased": True}
@@ -27,41 +29,56 @@ _API_KEY = "api-key:"
 
 
 class Opener:
-    """Opens one data subject's sealed values, whose key is in memory unless it `is_erased`."""
+    """Opens one data subject's sealed values, whose key is in memory where it is `there`."""
 
-    def __init__(self, vault: Vault, subject_id: UUID | None, *, is_erased: bool) -> None:
+    def __init__(self, vault: Vault, subject_id: UUID | None, key: KeyState) -> None:
         self._vault = vault
         self._subject_id = subject_id
-        self.is_erased = is_erased
+        self._key = key
+
+    @property
+    def is_erased(self) -> bool:
+        """Tell whether the data subject was erased."""
+        return self._key == "gone"
 
     @property
     def personal_data(self) -> PersonalData:
         """Tell whether what is personal can be read."""
-        return "erased" if self.is_erased else "readable"
+        return _PERSONAL_DATA[self._key]
 
     def shown(self, value: Any) -> Any:
-        """Return a value as people see it: what is sealed opened, or its tombstone."""
-        return self.opened(value, TOMBSTONE) if isinstance(value, Sealed) else value
-
-    def opened(self, sealed: Sealed | None, erased: Any = None) -> Any:
-        """Open what is sealed; None for nothing, `erased` where it can't be opened any more."""
-        if sealed is None or self._subject_id is None:
-            return None
-        if self.is_erased:
-            return erased
+        """Return a value as people see it: what is sealed opened, or what stands in its place."""
+        if not isinstance(value, Sealed):
+            return value
+        if self._subject_id is None or self.is_erased:
+            return TOMBSTONE
         try:
-            return self._vault.open(self._subject_id, sealed.blob)
-        except UnknownSubject:  # It was erased just now.
-            return erased
+            return self._vault.open(self._subject_id, value.blob)
+        except UnknownSubject:  # Its key is damaged, or it was erased just now.
+            return DAMAGED if self._key == "damaged" else TOMBSTONE
         except SealBroken:
-            return erased and DAMAGED
+            return DAMAGED
+
+    def opened(self, sealed: Sealed | None) -> Any:
+        """Open what is sealed; None for nothing, and for what can't be opened."""
+        plain = self.shown(sealed)
+        return None if plain is TOMBSTONE or plain is DAMAGED else plain
 
     def event(self, entry: Entry) -> EventAnswer:
         """Show an event."""
         shown = event_answer(self._vault, entry.position, entry.event)
-        if self.is_erased:
-            shown.data.update(dict.fromkeys(entry.event.fact.sealed, TOMBSTONE))
+        if self._key != "there":
+            shown.data.update({name: self.shown(Sealed(blob)) for name, blob in entry.event.fact.sealed.items()})
         return shown
+
+
+async def opener_of(vault: Vault, subjects: Subjects, connection: Any, subject_id: UUID | None) -> Opener:
+    """Return what opens a data subject's personal data, by what the database now says of its key."""
+    key: KeyState = "gone" if subject_id is None else await subjects.key_of(connection, subject_id)
+    return Opener(vault, subject_id, key)
+
+
+_PERSONAL_DATA: dict[KeyState, PersonalData] = {"there": "readable", "gone": "erased", "damaged": "damaged"}
 
 
 def last_event(entry: Entry) -> LastEvent:
@@ -80,7 +97,7 @@ def license_then(opener: Opener, vault: Vault, then: LicenseThen) -> LicenseWith
     license, sealed = then.license, then.sealed
     return LicenseWithStatistics(
         license_id=license.id,
-        license_key=vault.open_secret(then.issue.key_sealed).decode(),
+        license_key=license_key(vault, license.id, then.issue.key_sealed),
         customer_id=opener.opened(sealed.get("customer_id")),
         email=opener.opened(sealed.get("email")),
         product=license.product,
@@ -125,21 +142,25 @@ def history_entry(opener: Opener, entry: Entry, changes: tuple[Change, ...]) -> 
     return HistoryEntry(
         **shown,
         version=event.originator_version,
-        changes=[change_answer(opener, change) for change in changes],
+        changes=change_answers(opener, changes),
         address=opener.shown(Sealed(address)) if address is not None else None,
         api_key=event.cause.actor.removeprefix(_API_KEY) if event.cause.actor.startswith(_API_KEY) else None,
         undoes=msgspec.UNSET if undoes is None else undoes,
     )
 
 
-def change_answer(opener: Opener, change: Change) -> ChangeAnswer:
-    """Show a change."""
-    return ChangeAnswer(
-        field=change.field,
-        hardware_id=change.hardware_id,
-        before=opener.shown(change.before),
-        after=opener.shown(change.after),
+def change_answers(opener: Opener, changes: Iterable[Change]) -> list[ChangeAnswer]:
+    """Show changes. What was sealed anew and is the same once it is opened did not change."""
+    shown = (
+        ChangeAnswer(
+            field=change.field,
+            hardware_id=change.hardware_id,
+            before=opener.shown(change.before),
+            after=opener.shown(change.after),
+        )
+        for change in changes
     )
+    return [one for one in shown if one.before != one.after or one.after is TOMBSTONE or one.after is DAMAGED]
 
 
 def verdict_answer(endpoint: Any, verdict: Verdict, then: LicenseThen | None) -> VerdictAnswer:

@@ -36,7 +36,7 @@ def license_fields(vault: Vault, row: LicenseRow) -> dict[str, Any]:
     vault.take(row.subject_id, row.wrapped_key)
     return {
         "license_id": row.license_id,
-        "license_key": _license_key(vault, row),
+        "license_key": license_key(vault, row.license_id, row.key_sealed),
         "customer_id": opened(vault, row.subject_id, row.customer_id_sealed),
         "email": opened(vault, row.subject_id, row.email_sealed),
         "product": row.product,
@@ -53,12 +53,12 @@ def license_fields(vault: Vault, row: LicenseRow) -> dict[str, Any]:
     }
 
 
-def _license_key(vault: Vault, row: LicenseRow) -> str:
+def license_key(vault: Vault, license_id: UUID, key_sealed: bytes) -> str:
     """Open the licence key; empty where it is damaged: one row must not hold up a whole list."""
     try:
-        return vault.open_secret(bytes(row.key_sealed)).decode()
+        return vault.open_secret(bytes(key_sealed)).decode()
     except (SealBroken, UnicodeDecodeError) as error:
-        log.warning("the key of licence %s can't be shown: %s", row.license_id, error)
+        log.warning("the key of licence %s can't be shown: %s", license_id, error)
         return ""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 from api.call import Call
-from api.past_answers import Opener
+from api.past_answers import Opener, opener_of
 from api.schemas.common import invalid
 from domain.errors import LicenseNotFound
 from domain.history.past import LicenseThen, Moment, advance
@@ -21,12 +22,24 @@ async def license_at(call: Call, license_id: UUID, moment: Moment, field: str) -
 
     Raises LicenseNotFound where there was none then, and Invalid where the moment lies ahead.
     """
-    async with call.services.pool.connection() as connection:
+    async with past(call) as connection:
         await check_reached(call, connection, moment, field)
         then = await fold(call, connection, license_id, moment)
         if then is None:
             raise LicenseNotFound(NO_LICENSE)
-        return then, await opener_of(call, connection, then)
+        return then, await opener_for(call, connection, then)
+
+
+@asynccontextmanager
+async def past(call: Call) -> AsyncIterator[Any]:
+    """Give a connection to read histories by. Few do so at once, since a long one takes seconds."""
+    async with call.services.analyses, call.services.pool.connection() as connection:
+        yield connection
+
+
+async def opener_for(call: Call, connection: Any, then: LicenseThen) -> Opener:
+    """Return what opens a licence's personal data."""
+    return await opener_of(call.services.vault, call.services.subjects, connection, then.subject_id)
 
 
 async def fold(call: Call, connection: Any, license_id: UUID, moment: Moment | None) -> LicenseThen | None:
@@ -36,13 +49,6 @@ async def fold(call: Call, connection: Any, license_id: UUID, moment: Moment | N
     async for entry in entries:
         then = advance(then, entry)
     return then
-
-
-async def opener_of(call: Call, connection: Any, then: LicenseThen) -> Opener:
-    """Return what opens a licence's personal data, by what the database now says of its subject's key."""
-    services, subject_id = call.services, then.subject_id
-    is_erased = subject_id is None or not await services.subjects.has_key(connection, subject_id)
-    return Opener(services.vault, subject_id, is_erased=is_erased)
 
 
 async def check_reached(call: Call, connection: Any, moment: Moment, field: str) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from psycopg.rows import dict_row
 
-from api.past_answers import Opener, change_answer, last_event
+from api.past_answers import change_answers, last_event, opener_of
 from api.schemas.admin import LastEvent
 from api.schemas.history import ChangeAnswer
 from cli.core import Workbench
@@ -136,22 +136,17 @@ class Differences:
     async def _difference(
         self, then: LicenseThen, before: tuple[Picture, LastEvent | None], touched: set[str], events: int
     ) -> LicenseDifference:
-        opener = await self._opener(then)
+        bench = self._bench
+        opener = await opener_of(bench.vault, bench.subjects, bench.connection, then.subject_id)
         changes = compared(before[0], picture(then), sorted(touched))
-        shown = [change_answer(opener, change) for change in changes]
         return LicenseDifference(
             license_id=then.license.id,
             customer_id=opener.shown(then.sealed.get("customer_id")),
             events=events,
             from_=before[1],
             to=last_event(then.last),
-            changes=shown,
+            changes=change_answers(opener, changes),
         )
-
-    async def _opener(self, then: LicenseThen) -> Opener:
-        bench, subject_id = self._bench, then.subject_id
-        has_key = subject_id is not None and await bench.subjects.has_key(bench.connection, subject_id)
-        return Opener(bench.vault, subject_id, is_erased=not has_key)
 
     async def _others(self, id: UUID) -> list[Difference]:
         cursor = await self._bench.connection.execute(_BETWEEN, (id, self._after, self._to))

@@ -115,4 +115,6 @@ def _lines(difference: Difference) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    return "erased" if value == {"erased": True} else shown(value)
+    if value == {"erased": True}:
+        return "erased"
+    return "damaged" if value == {"damaged": True} else shown(value)

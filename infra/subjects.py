@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from infra.vault import SealBroken, UnknownSubject, Vault
@@ -20,6 +20,10 @@ _MAKE = "INSERT INTO data_subjects (subject_id, wrapped_key) VALUES (%s, %s)"
 _KEYS = "SELECT subject_id, wrapped_key FROM data_subjects WHERE subject_id = ANY(%s) AND wrapped_key IS NOT NULL"
 
 _FIND = "SELECT subject_id, lookup_hash, wrapped_key FROM data_subjects WHERE lookup_hash = ANY(%s)"
+
+
+KeyState = Literal["there", "gone", "damaged"]
+"""What became of a data key. One that is gone was destroyed: its subject was erased."""
 
 
 class Subjects:
@@ -64,17 +68,16 @@ class Subjects:
             self._days = {day: (await self.ensure(connection, [lookup]))[lookup]}
         return self._days[day]
 
-    async def has_key(self, connection: Any, subject_id: UUID) -> bool:
-        """Tell whether a subject's data key is there by the database's word, and not only in memory.
+    async def key_of(self, connection: Any, subject_id: UUID) -> KeyState:
+        """Tell what became of a subject's data key by the database's word, and not only by what is in memory.
 
-        It is in memory then, and where it was destroyed it is not any more.
+        Where it is there, it is in memory then; where it was destroyed, it is not any more.
         """
-        rows = await (await connection.execute(_KEYS, ([subject_id],))).fetchall()
-        for row in rows:
-            self._vault.remember(subject_id, bytes(row["wrapped_key"]))
-        if not rows:
+        row = await (await connection.execute(_KEYS, ([subject_id],))).fetchone()
+        if row is None:
             self._vault.forget(subject_id)
-        return bool(rows)
+            return "gone"
+        return "there" if self._vault.take(subject_id, row["wrapped_key"]) else "damaged"
 
     async def _find(self, connection: Any, hashes: Sequence[bytes]) -> dict[bytes, UUID]:
         cursor = await connection.execute(_FIND, (list(hashes),))

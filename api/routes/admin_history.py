@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,30 +21,36 @@ from api.schemas.history import (
     CorrectionRequest,
     ErasedBy,
     HistoryAnswer,
+    HistoryEntry,
     HistoryQuery,
     WhyAnswer,
     WhyQuery,
 )
-from api.time_travel import NO_LICENSE, check_reached, fold, opener_of
+from api.time_travel import NO_LICENSE, check_reached, fold, opener_for, past
 from commands.batch import Outcome
 from commands.orders import CorrectEvent
 from domain.errors import CorrectionRefused, LicenseNotFound, NotFound
-from domain.history.past import Change, Entry, LicenseThen, Moment, step
+from domain.history.past import Change, Entry, LicenseThen, Moment, advance, step
 from domain.history.why import Asked, explain
 from projections import history as histories
+
+TURN = 50
+"""So many events are shown without a pause."""
+
+_Told = tuple[Entry, tuple[Change, ...]]
 
 
 async def history(call: Call) -> Answer:
     """Tell a licence's whole story in order, with what each event changed."""
     query: HistoryQuery = call.query
     license_id = license_id_of(call)
-    async with call.services.pool.connection() as connection:
+    async with past(call) as connection:
         found, then = await _part(call, connection, query)
         if then is None:
             raise LicenseNotFound(NO_LICENSE)
-        opener = await opener_of(call, connection, then)
+        opener = await opener_for(call, connection, then)
         erased_by = await _erased_by(call, connection, then) if opener.is_erased else None
-    shown = [history_entry(opener, entry, changes) for entry, changes in found[: query.limit]]
+    shown = await _shown(opener, found[: query.limit])
     told = HistoryAnswer(
         license_id=license_id,
         personal_data=opener.personal_data,
@@ -53,19 +61,29 @@ async def history(call: Call) -> Answer:
     return answer(200, told)
 
 
-async def _part(
-    call: Call, connection: Any, query: HistoryQuery
-) -> tuple[list[tuple[Entry, tuple[Change, ...]]], LicenseThen | None]:
+async def _part(call: Call, connection: Any, query: HistoryQuery) -> tuple[list[_Told], LicenseThen | None]:
     """Return the events that are asked for, one more where there is one, and the licence as they left it."""
-    found: list[tuple[Entry, tuple[Change, ...]]] = []
+    found: list[_Told] = []
     then: LicenseThen | None = None
     async for entry in histories.story(connection, license_id_of(call), call.services.decode_event):
+        if entry.position <= query.after:
+            then = advance(then, entry)
+            continue
         then, changes = step(then, entry)
-        if entry.position > query.after:
-            found.append((entry, changes))
-            if len(found) > query.limit:
-                break
+        found.append((entry, changes))
+        if len(found) > query.limit:
+            break
     return found, then
+
+
+async def _shown(opener: Opener, found: Sequence[_Told]) -> list[HistoryEntry]:
+    """Show events, each about 0.1 ms of opening what is sealed; others have their turn in between."""
+    shown: list[HistoryEntry] = []
+    for entry, changes in found:
+        shown.append(history_entry(opener, entry, changes))
+        if len(shown) % TURN == 0:
+            await asyncio.sleep(0)
+    return shown
 
 
 async def _erased_by(call: Call, connection: Any, then: LicenseThen) -> ErasedBy | None:
@@ -88,16 +106,16 @@ async def why(call: Call) -> Answer:
     # Of now, all that is recorded counts: another process' clock may be a little ahead.
     moment = None if query.at is None else Moment(time=query.at)
     at = query.at or call.now
-    async with call.services.pool.connection() as connection:
+    async with past(call) as connection:
         if moment is not None:
             await check_reached(call, connection, moment, "at")
         then = await fold(call, connection, license_id, moment)
         if then is None and not await histories.is_license(connection, license_id):
             raise LicenseNotFound(NO_LICENSE)
-        opener = await opener_of(call, connection, then) if then else None
+        opener = await opener_for(call, connection, then) if then else None
     products = () if query.product is None else (query.product,)
     verdict = explain(then, Asked(hardware_id=query.hardware_id, at=at, products=products))
-    opener = opener or Opener(call.services.vault, None, is_erased=False)
+    opener = opener or Opener(call.services.vault, None, "there")
     told = WhyAnswer(
         license_id=license_id,
         hardware_id=query.hardware_id,

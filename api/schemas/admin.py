@@ -95,8 +95,8 @@ class LastEvent(msgspec.Struct, kw_only=True):
     occurred_at: Timestamp
 
 
-PersonalData = Literal["readable", "erased"]
-"""Whether what is personal can be opened; where it was erased, tombstones stand in its place."""
+PersonalData = Literal["readable", "erased", "damaged"]
+"""Whether what is personal can be opened: its key is there, was destroyed, or is not as it was stored."""
 
 
 class LicenseStatistics(msgspec.Struct, kw_only=True):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from api.schemas.admin import EventAnswer, LastEvent, PersonalData
+from api.schemas.anomalies import Reason
 from api.schemas.common import Identifier, Name, Timestamp, check_utc, invalid
 from api.schemas.license import Limits
 from domain.history.past import Moment
@@ -138,7 +139,7 @@ class CorrectionRequest(msgspec.Struct, kw_only=True):
     """Undoes a revocation or a transfer that was a mistake."""
 
     event_id: UUID
-    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    reason: Reason
 
 
 class CorrectionAnswer(msgspec.Struct, kw_only=True):

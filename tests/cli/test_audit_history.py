@@ -14,6 +14,8 @@ import pytest
 
 from api.schemas.common import rfc3339
 from api.services import Services
+from cli.core import Workbench
+from cli.log_messages import reading
 from domain.facts import LicenseUpdated
 from infra.postgres import Database
 from infra.vault import Vault
@@ -122,9 +124,27 @@ async def test_replay_of_a_part(client: Client, services: Services, audit: Audit
     (used,) = await audit.lines("replay", "--log", "usage", "--customer", "acme", "--from", times[0])
     assert used["type"] == "license.validated"
 
-    for wrong in (("--license", "LIC-AAAAAAAAAAAA"), ("--license", str(UUID(int=5))), ("--customer", "nobody")):
+    nobody = (("--license", "LIC-AAAAAAAAAAAA"), ("--license", str(UUID(int=5))), ("--customer", "nobody"))
+    for wrong in (*nobody, ("--license", ""), ("--customer", "")):
         refused = await audit("audit", "replay", *wrong)
         assert (refused.code, refused.out, refused.err.count("\n")) == (1, "", 1)
+
+
+async def test_replay_of_who_was_erased(client: Client, audit: Audit) -> None:
+    """What is about a customer, or one of its licences, ends with the erasure; who has copies is told by it."""
+    license, other = await client.new_license(customer_id="acme"), await client.new_license(customer_id="other")
+    erased = await client.admin("POST", "/customers/acme/erase", {"reason": "asked"})
+    (subject_id,) = erased["subject_ids"]
+    for named in (("--license", license["license_id"]), ("--customer", subject_id)):
+        assert [event["type"] for event in await audit.lines("replay", *named)] == ["license.issued", "customer.erased"]
+    of_other = await audit.lines("replay", "--license", other["license_id"])
+    assert [event["type"] for event in of_other] == ["license.issued"]
+
+
+async def test_looking_through_a_whole_log_may_take_its_time(database: Database) -> None:
+    async with reading(database, "test") as connection:
+        row = await (await connection.execute("SHOW statement_timeout")).fetchone()
+    assert row == {"statement_timeout": "0"}
 
 
 async def test_replay_between_times_whatever_their_order(client: Client, database: Database, audit: Audit) -> None:
@@ -230,7 +250,9 @@ async def test_diff_for_people(client: Client, database: Database, audit: Audit)
         "  pc: device_name: - -> Anns",
     ]
     assert done.err == "between positions 2 and 5, something happened to 1\n"
-    done = await audit("audit", "diff", "3", "5")
+    for customer_email in ("bob@example.com", license["email"]):
+        await client.admin("PATCH", f"/licenses/{license['license_id']}", {"email": customer_email})
+    done = await audit("audit", "diff", "3", "7")
     assert done.out.splitlines()[1:] == ["  nothing is different in the end"]
     with database.connect() as connection:
         connection.execute("UPDATE data_subjects SET wrapped_key = NULL")
@@ -245,10 +267,13 @@ async def test_diff_for_people(client: Client, database: Database, audit: Audit)
 async def test_diff_between_times(client: Client, audit: Audit) -> None:
     for _ in range(3):
         await client.new_license()
-    times = [event["time"] for event in await audit.lines("replay")]
-    assert len(await audit.lines("diff", times[1], times[2], "--json")) == 1
+    events = await audit.lines("replay")
+    times = [event["time"] for event in events]
+    (third,) = await audit.lines("diff", times[1], times[2], "--json")
+    assert third["license_id"] == events[2]["subject"]  # Both moments have what happened at them.
     assert len(await audit.lines("diff", "2000-01-01", "2999-01-01", "--json")) == 4
-    for wrong, code in (((times[2], times[1]), 2), (("1", "99"), 1), (("1", "tomorrow"), 2)):
+    assert await audit.lines("diff", times[1], times[1], "--json") == await audit.lines("diff", "2", "2") == []
+    for wrong, code in (((times[2], times[1]), 2), (("3", "2"), 2), (("1", "5"), 1), (("1", "tomorrow"), 2)):
         refused = await audit("audit", "diff", *wrong)
         assert (refused.code, refused.out) == (code, "")
 
@@ -289,6 +314,26 @@ async def test_correct(client: Client, audit: Audit) -> None:
     assert refused.err == "error: the licence has no such event\n"
 
 
+async def test_correct_while_the_customer_is_erased(
+    client: Client, database: Database, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    license = await client.new_license()
+    await client.admin("DELETE", f"/licenses/{license['license_id']}")
+    (revoked,) = [event for event in await audit.lines("replay") if event["type"] == "license.deactivated"]
+    execute, orders = Workbench.execute, []
+
+    async def execute_late(bench: Workbench, order: Any) -> None:
+        orders.append(order)
+        with database.connect() as connection:
+            connection.execute("UPDATE data_subjects SET wrapped_key = NULL, lookup_hash = NULL")
+        await execute(bench, order)
+
+    monkeypatch.setattr(Workbench, "execute", execute_late)
+    done = await audit("licenses", "correct", license["license_key"], revoked["id"], "--reason", "wrong customer")
+    assert (done.code, [len(order.sealed) for order in orders]) == (0, [1, 0]), done.err
+    assert (await audit.lines("replay"))[-1]["data"]["undoes"] == revoked["id"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -296,6 +341,9 @@ async def test_correct(client: Client, audit: Audit) -> None:
         ("audit", "replay", "--from", "7", "--to", "5"),
         ("audit", "replay", "--from", "2026-01-02", "--to", "2026-01-02"),
         ("audit", "replay", "--from", "9" * 30),
+        ("audit", "replay", "--from", "9" * 5000),
+        ("audit", "replay", "--queue", ""),
+        ("audit", "replay", "--queue", "ä" * 128),
         ("audit", "replay", "--license", "a", "--customer", "b"),
         ("audit", "replay", "--output", "a", "--queue", "b"),
         ("audit", "replay", "--json"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +13,9 @@ import pytest
 from api.schemas.common import rfc3339
 from api.services import Services
 from tests.support.client import Client, Reply
+from tests.support.cluster import Cluster
 from tests.support.random_life import RandomLife
+from tests.support.service import running, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ERASED = {"erased": True}
@@ -100,6 +104,35 @@ async def test_it_is_all_that_the_log_has(client: Client, services: Services) ->
         assert {name: state.get(name) for name in fields} == {name: shown[name] for name in fields}
 
 
+async def test_its_parts_meet_at_their_edges(client: Client) -> None:
+    license = await client.new_license()
+    for count in (2, 3, 4, 5):
+        await client.admin("PATCH", path_of(license), {"max_devices": count})
+    positions = [one["position"] for one in await story(client, license)]
+
+    async def part(after: int, limit: int) -> tuple[list[int], int | None]:
+        told = await client.admin("GET", f"{path_of(license)}/history?after={after}&limit={limit}")
+        return [one["position"] for one in told["events"]], told["next"]
+
+    first, *_, fourth, last = positions
+    assert await part(0, 5) == (positions, None)
+    assert await part(0, 4) == (positions[:4], fourth)
+    assert await part(first - 1, 1) == ([first], first)
+    assert await part(fourth, 1) == ([last], None)
+    assert await part(last, 1) == await part(2**63 - 1, 1000) == ([], None)
+    for wrong in ("after=-1", "after=x", "limit=0", "limit=1001", f"after={2**64}"):
+        assert (await client.admin("GET", f"{path_of(license)}/history?{wrong}")).status == 400, wrong
+
+
+async def test_what_is_sealed_anew_and_is_the_same_did_not_change(client: Client) -> None:
+    license = await client.new_license(email="ann@example.com", metadata={"a": 1})
+    await client.admin("PATCH", path_of(license), {"email": "ann@example.com", "metadata": {"a": 2}})
+    await client.admin("PATCH", path_of(license), {"email": None})
+    _, updated, emptied = await story(client, license)
+    assert changes(updated) == {"metadata": ({"a": 1}, {"a": 2})}
+    assert changes(emptied) == {"email": ("ann@example.com", None)}
+
+
 async def test_a_revocation_that_was_a_mistake(client: Client) -> None:
     license = await client.new_license()
     await client.activate(license, "pc")
@@ -136,6 +169,32 @@ async def test_a_transfer_that_was_a_mistake(client: Client) -> None:
     assert [(await client.validate(license, device)).status for device in "ab"] == [200, 403]
     refused = await correct(client, license, moved)
     assert refused["details"]["why"] == "b does not hold the seat any more"
+
+
+async def test_of_corrections_at_once_on_two_processes_one_is_made(cluster: Cluster, tmp_path: Path) -> None:
+    database, settings = cluster.new_database(), settings_for(tmp_path)
+    async with running(settings, database) as (_, here), running(settings, database) as (_, there):
+        license = await here.new_license(max_devices=1)
+        await here.activate(license, "a")
+        for _ in range(5):
+            await here.admin("DELETE", path_of(license))
+            await here.admin("POST", f"{path_of(license)}/transfer", {"from_hardware_id": "a", "to_hardware_id": "b"})
+            for mistake in [one["event_id"] for one in (await story(here, license))[-2:]]:
+                done = await asyncio.gather(*(correct(client, license, mistake) for client in (here, there) * 5))
+                assert sorted(one.status for one in done) == [200, *[409] * 9]
+                assert {one["error_code"] for one in done if one.status == 409} == {"CORRECTION_REFUSED"}
+        undone = [one["undoes"] for one in await story(here, license) if "undoes" in one]
+        assert len(undone) == len(set(undone)) == 10
+    cluster.drop(database)
+
+
+@pytest.mark.parametrize("reason", ["", " \u2003", "a" * 1001, None])
+async def test_a_correction_says_why(client: Client, reason: str | None) -> None:
+    license = await client.new_license()
+    await client.admin("DELETE", path_of(license))
+    revoked = (await story(client, license))[-1]["event_id"]
+    refused = await client.admin("POST", f"{path_of(license)}/corrections", {"event_id": revoked, "reason": reason})
+    assert (refused.status, list(refused["details"])) == (400, ["reason"])
 
 
 async def test_what_is_not_its_event_is_not_found(client: Client) -> None:
@@ -177,6 +236,25 @@ async def test_of_who_was_erased_a_tombstone_is_left(client: Client, services: S
     assert changes(issued)["email"] == (None, ERASED)
     assert changes(activated)["pc.os_info"] == (None, ERASED)
     assert given_up["data"]["reason"] == ERASED
+
+
+async def test_a_damaged_key_is_no_erasure(client: Client, services: Services) -> None:
+    license = await client.new_license(customer_id="Turing", email="alan@example.com")
+    await client.activate(license, "pc", fields={"device_name": "Alans"})
+    async with services.pool.connection() as connection:
+        await connection.execute(
+            "UPDATE data_subjects SET wrapped_key = set_byte(wrapped_key, 40, get_byte(wrapped_key, 40) # 1)"
+            " WHERE subject_id = (SELECT subject_id FROM licenses WHERE license_id = %s)",
+            (license["license_id"],),
+        )
+    services.vault.clear()
+    told = await client.admin("GET", f"{path_of(license)}/history")
+    assert (told.status, told["personal_data"], told["erased_by"]) == (200, "damaged", None)
+    assert changes(told["events"][1])["pc.device_name"] == (None, {"damaged": True})
+    position = told["events"][-1]["position"]
+    for path in (f"?as_of={position}", f"/devices?as_of={position}", "/why?hardware_id=pc"):
+        shown = await client.admin("GET", path_of(license) + path)
+        assert (shown.status, shown["personal_data"]) == (200, "damaged"), path
 
 
 async def test_an_erasure_over_the_service(client: Client) -> None:
