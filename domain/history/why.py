@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from heapq import nlargest
 from typing import NamedTuple
 
 import msgspec
@@ -119,8 +120,9 @@ def _of_seat(then: LicenseThen, asked: Asked) -> _Ground:
         because = f"The device's seat ended {_at(device.ended_by)}; {seats}."
     if license.current_devices < license.max_devices:
         return _Ground(because, events)
-    holders = sorted((one.given_by for one in then.devices.values() if one.is_active), reverse=True, key=_position)
-    return _Ground(because, (*events, then.set_by["max_devices"], *reversed(holders[:MOST_SEATS])))
+    held = (one.given_by for one in then.devices.values() if one.is_active)
+    newest = nlargest(MOST_SEATS, held, key=_position)
+    return _Ground(because, (*events, then.set_by["max_devices"], *reversed(newest)))
 
 
 GROUNDS: dict[Rule, tuple[str, Callable[[LicenseThen, Asked], _Ground]]] = {
