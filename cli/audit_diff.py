@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from psycopg import DataError
 from psycopg.rows import dict_row
 
 from api.past_answers import change_answers, last_event, opener_of
@@ -67,10 +68,16 @@ Difference = LicenseDifference | OtherEvent
 
 
 async def position_of(connection: Connection, moment: Moment) -> int:
-    """Return the position up to which a moment goes. Raises Failure where it lies beyond the log's end."""
+    """Return the position up to which a moment goes.
+
+    Raises Failure where it lies beyond the log's end, and for a time where an event before it can't be read.
+    """
     end = await history.end(connection)
     if moment.position is None:
-        row = await (await connection.execute(_POSITION_AT, (moment.time,))).fetchone()
+        try:
+            row = await (await connection.execute(_POSITION_AT, (moment.time,))).fetchone()
+        except DataError as error:
+            raise Failure("an event can't be read, so times are not known: give positions") from error
         return end if row is None else int(row["position"])
     if moment.position > end:
         raise Failure(f"the log ends at position {end}")

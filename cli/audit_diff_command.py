@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -115,6 +116,15 @@ def _lines(difference: Difference) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    if value == {"erased": True}:
+    """Show a value in full: what differs by a second must not look the same."""
+    import msgspec
+
+    from api.past_answers import DAMAGED, TOMBSTONE
+
+    if value == TOMBSTONE:
         return "erased"
-    return "damaged" if value == {"damaged": True} else shown(value)
+    if value == DAMAGED:
+        return "damaged"
+    if isinstance(value, datetime | dict):
+        return shown(msgspec.json.encode(value).decode().strip('"'))
+    return shown(value)
