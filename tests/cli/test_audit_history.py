@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import typer
 
 from api.schemas.common import rfc3339
 from api.services import Services
 from cli.core import Workbench
 from cli.log_messages import reading
+from cli.moments import moment_of
 from domain.facts import LicenseUpdated
+from domain.history.past import Moment
 from infra.postgres import Database
 from infra.vault import Vault
 from tests.cli.conftest import CommandLine, Result
@@ -284,6 +287,40 @@ async def test_diff_between_times(client: Client, audit: Audit) -> None:
     for wrong, code in (((times[2], times[1]), 2), (("3", "2"), 2), (("1", "5"), 1), (("1", "tomorrow"), 2)):
         refused = await audit("audit", "diff", *wrong)
         assert (refused.code, refused.out) == (code, "")
+
+
+@pytest.mark.parametrize(
+    "text, moment",
+    [
+        ("0", Moment(position=0)),
+        ("0047", Moment(position=47)),
+        (str(2**63 - 1), Moment(position=2**63 - 1)),
+        ("2026-03-01", Moment(time=datetime(2026, 3, 1, tzinfo=UTC))),
+        ("2026-03-01T01:30:00+02:00", Moment(time=datetime(2026, 2, 28, 23, 30, tzinfo=UTC))),
+        ("2026-03-01T01:30:00.000001Z", Moment(time=datetime(2026, 3, 1, 1, 30, 0, 1, tzinfo=UTC))),
+    ],
+)
+def test_moments(text: str, moment: Moment) -> None:
+    assert moment_of(text, "--from") == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        str(2**63),
+        "-1",
+        "",
+        "1.5",
+        "\u0661",
+        "2026-03",
+        "2026-02-30",
+        "2026-03-01T12:00:00",
+        "0001-01-01T00:00:00+01:00",
+    ],
+)
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        moment_of(text, "--from")
 
 
 async def test_a_history_with_a_gap_is_no_history(client: Client, database: Database, audit: Audit) -> None:
