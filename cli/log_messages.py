@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +17,18 @@ from psycopg.rows import DictRow, dict_row
 
 from cli.output import say
 from commands.event_mapper import decoder
+from domain.facts import AnomalyDetected, AnomalyResolved, CustomerErased
 from infra.postgres import Database
 from projections.projection import Log
-from workers.log_reader import UnreadableEvent, UsageWatch, ends, events_after, installation, usage_after
+from workers.log_reader import (
+    UnreadableEvent,
+    UsageWatch,
+    ends,
+    events_after,
+    installation,
+    messages_of,
+    usage_after,
+)
 from workers.messages import Message
 
 BATCH = 1000
@@ -127,12 +136,29 @@ async def _position(connection: Connection, query: LiteralString, time: datetime
     return None if row is None else row["position"]
 
 
-class LogSource:
-    """The messages of one log after a position, in order. `waiting` are those that were read and not taken yet."""
+WINDOW = 100_000
+"""So many positions the server looks through at once for what is about somebody, in a tenth of a second."""
 
-    def __init__(self, connection: Connection, log: Log, after: int) -> None:
+# What names a licence is an event of something else.
+_ABOUT = """
+    SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events
+    WHERE notification_id > %(after)s AND notification_id <= %(to)s
+        AND (originator_id = ANY(%(about)s::uuid[]) OR topic = ANY(%(naming)s))
+    ORDER BY notification_id LIMIT %(limit)s
+"""
+_NAMING = [fact.stored_name for fact in (AnomalyDetected, AnomalyResolved, CustomerErased)]
+
+
+class LogSource:
+    """The messages of one log after a position, in order. `waiting` are those that were read and not taken yet.
+
+    Where it is known whom they shall be `about`, most others are left out. `after` is how far all was looked at.
+    """
+
+    def __init__(self, connection: Connection, log: Log, after: int, about: Collection[str] | None = None) -> None:
         self.log = log
         self.after = after
+        self._about = None if about is None else list(about)
         self.waiting: deque[Message] = deque()
         self._connection = connection
         self._decode = decoder()
@@ -159,11 +185,21 @@ class LogSource:
         instance = await self._named()
         if instance is None:
             return ()
+        if self.log == "events" and self._about is not None:
+            return await self._read_about(self._about, instance)
         if self.log == "events":
             return await events_after(self._connection, self.after, BATCH, self._decode, instance)
         if not (self._watch.may_have_news((await ends(self._connection)).usage) or self._may_have_more):
             return ()
         return await usage_after(self._connection, self.after, BATCH, instance)
+
+    async def _read_about(self, about: list[str], instance: str) -> Sequence[Message]:
+        end = self.after + WINDOW
+        given = {"after": self.after, "to": end, "about": about, "naming": _NAMING, "limit": BATCH}
+        rows = await (await self._connection.execute(_ABOUT, given)).fetchall()
+        if not rows:
+            self.after = end
+        return messages_of(rows, self._decode, instance)
 
     async def _named(self) -> str | None:
         """Return what names this installation. It gets its name with its first start, before its first row."""

@@ -97,11 +97,12 @@ async def walk(database: Database, asked: Part, sent: Sent, deliver: Deliver) ->
         with working("Looking for the first one"):
             first, last = await narrowed(connection, asked.log, asked.first, last, asked.wanted)
         sent.position = min(first - 1, end)  # It may begin beyond the end: then that is how far all is sent.
-        source = LogSource(connection, asked.log, sent.position)
+        source = LogSource(connection, asked.log, sent.position, asked.wanted.about)
         with progress("Replaying", max(0, last - sent.position)) as advance:
             while sent.position < last:
+                before = source.after
                 await source.fill()
-                reached = min(source.after, last) if source.waiting else last
+                reached = min(source.after, last) if source.after > before else last
                 messages = [one for one in source.waiting if one.position <= last and one in asked.wanted]
                 source.waiting.clear()
                 await deliver(messages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +74,16 @@ async def events_after(
 
     Raises UnreadableEvent where it is the first one.
     """
+    return messages_of(await (await connection.execute(_EVENTS, (position, limit))).fetchall(), decode, instance)
+
+
+def messages_of(rows: Iterable[Mapping[str, Any]], decode: Decode, instance: str) -> list[Message]:
+    """Return the messages of rows of the event log, up to the first one that can't be read.
+
+    Raises UnreadableEvent where it is the first of them.
+    """
     found: list[Message] = []
-    for row in await (await connection.execute(_EVENTS, (position, limit))).fetchall():
+    for row in rows:
         try:
             event = decode(row)
         except Exception as error:

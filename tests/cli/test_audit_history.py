@@ -15,6 +15,7 @@ import typer
 
 from api.schemas.common import rfc3339
 from api.services import Services
+from cli import log_messages
 from cli.core import Workbench
 from cli.log_messages import reading
 from cli.moments import moment_of
@@ -142,6 +143,20 @@ async def test_replay_of_who_was_erased(client: Client, audit: Audit) -> None:
         assert [event["type"] for event in await audit.lines("replay", *named)] == ["license.issued", "customer.erased"]
     of_other = await audit.lines("replay", "--license", other["license_id"])
     assert [event["type"] for event in of_other] == ["license.issued"]
+
+
+async def test_what_is_about_a_licence_is_found_wherever_it_is(
+    client: Client, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = await some_life(client)
+    everything = await audit.lines("replay")
+    monkeypatch.setattr(log_messages, "WINDOW", 5)
+    monkeypatch.setattr(log_messages, "BATCH", 2)
+    for license in life.licenses:
+        own = [int(event["sequence"]) for event in everything if event["subject"] == license["license_id"]]
+        assert positions(await audit.lines("replay", "--license", license["license_id"])) == own
+        part = await audit.lines("replay", "--license", license["license_id"], "--from", "7", "--to", str(own[-1] - 1))
+        assert positions(part) == [position for position in own[:-1] if position >= 7]
 
 
 async def test_looking_through_a_whole_log_may_take_its_time(database: Database) -> None:
