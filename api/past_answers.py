@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -24,6 +25,12 @@ TOMBSTONE = {"erased": True}
 
 DAMAGED = {"damaged": True}
 """Stands for what can't be opened although the key is there."""
+
+TURN = 50
+"""So many things are shown without a pause: to open what is sealed takes a few microseconds each."""
+
+T = TypeVar("T")
+Shown = TypeVar("Shown")
 
 _API_KEY = "api-key:"
 
@@ -116,10 +123,10 @@ def license_then(opener: Opener, vault: Vault, then: LicenseThen) -> LicenseWith
     )
 
 
-def devices_then(opener: Opener, then: LicenseThen) -> list[DeviceAnswer]:
+async def devices_then(opener: Opener, then: LicenseThen) -> list[DeviceAnswer]:
     """Show the devices that held or had held a seat, the longest active first."""
     in_order = sorted(then.devices.values(), key=lambda device: (device.activated_at, device.hardware_id))
-    return [_device_then(opener, device) for device in in_order]
+    return await in_turns(lambda device: _device_then(opener, device), in_order)
 
 
 def _device_then(opener: Opener, device: DeviceThen) -> DeviceAnswer:
@@ -132,6 +139,16 @@ def _device_then(opener: Opener, device: DeviceThen) -> DeviceAnswer:
         deactivated_at=device.deactivated_at,
         last_seen_at=None,
     )
+
+
+async def in_turns(show: Callable[[T], Shown], things: Iterable[T]) -> list[Shown]:
+    """Show many things; others have their turn in between."""
+    shown: list[Shown] = []
+    for thing in things:
+        shown.append(show(thing))
+        if len(shown) % TURN == 0:
+            await asyncio.sleep(0)
+    return shown
 
 
 def history_entry(opener: Opener, entry: Entry, changes: tuple[Change, ...]) -> HistoryEntry:

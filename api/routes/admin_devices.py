@@ -35,7 +35,7 @@ async def list_devices(call: Call) -> Answer:
     if query.as_of is not None:
         then, opener = await license_at(call, license_id_of(call), moment_of(query.as_of, "as_of"), "as_of")
         past = DeviceList(
-            devices=devices_then(opener, then), as_of=last_event(then.last), personal_data=opener.personal_data
+            devices=await devices_then(opener, then), as_of=last_event(then.last), personal_data=opener.personal_data
         )
         return answer(200, past)
     row = await existing_license(call)

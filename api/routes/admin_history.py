@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +9,7 @@ import msgspec
 
 from api.call import Call
 from api.endpoint import Auth, Endpoint
-from api.past_answers import Opener, history_entry, last_event, rule_answer, verdict_answer
+from api.past_answers import Opener, history_entry, in_turns, last_event, rule_answer, verdict_answer
 from api.responses import Answer, answer
 from api.routes import validate
 from api.routes.activate import limits_of
@@ -21,7 +19,6 @@ from api.schemas.history import (
     CorrectionRequest,
     ErasedBy,
     HistoryAnswer,
-    HistoryEntry,
     HistoryQuery,
     WhyAnswer,
     WhyQuery,
@@ -33,9 +30,6 @@ from domain.errors import CorrectionRefused, LicenseNotFound, NotFound
 from domain.history.past import Change, Entry, LicenseThen, Moment, advance, step
 from domain.history.why import Asked, explain
 from projections import history as histories
-
-TURN = 50
-"""So many events are shown without a pause."""
 
 _Told = tuple[Entry, tuple[Change, ...]]
 
@@ -50,15 +44,15 @@ async def history(call: Call) -> Answer:
             raise LicenseNotFound(NO_LICENSE)
         opener = await opener_for(call, connection, then)
         erased_by = await _erased_by(call, connection, then) if opener.is_erased else None
-    shown = await _shown(opener, found[: query.limit])
-    told = HistoryAnswer(
+    shown = await in_turns(lambda told: history_entry(opener, *told), found[: query.limit])
+    answered = HistoryAnswer(
         license_id=license_id,
         personal_data=opener.personal_data,
         erased_by=erased_by,
         events=shown,
         next=shown[-1].position if len(found) > query.limit else None,
     )
-    return answer(200, told)
+    return answer(200, answered)
 
 
 async def _part(call: Call, connection: Any, query: HistoryQuery) -> tuple[list[_Told], LicenseThen | None]:
@@ -74,16 +68,6 @@ async def _part(call: Call, connection: Any, query: HistoryQuery) -> tuple[list[
         if len(found) > query.limit:
             break
     return found, then
-
-
-async def _shown(opener: Opener, found: Sequence[_Told]) -> list[HistoryEntry]:
-    """Show events, each about 0.1 ms of opening what is sealed; others have their turn in between."""
-    shown: list[HistoryEntry] = []
-    for entry, changes in found:
-        shown.append(history_entry(opener, entry, changes))
-        if len(shown) % TURN == 0:
-            await asyncio.sleep(0)
-    return shown
 
 
 async def _erased_by(call: Call, connection: Any, then: LicenseThen) -> ErasedBy | None:
