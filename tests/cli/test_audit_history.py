@@ -380,7 +380,8 @@ async def test_correct_while_the_customer_is_erased(
     license = await client.new_license()
     await client.admin("DELETE", f"/licenses/{license['license_id']}")
     (revoked,) = [event for event in await audit.lines("replay") if event["type"] == "license.deactivated"]
-    execute, orders = Workbench.execute, []
+    orders: list[Any] = []
+    execute = Workbench.execute
 
     async def execute_late(bench: Workbench, order: Any) -> None:
         orders.append(order)

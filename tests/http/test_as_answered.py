@@ -27,7 +27,7 @@ async def test_each_instant_is_as_it_was_answered(client: Client, services: Serv
     time_passes.stop_at(now)
     await life.begin(2)
     answered: dict[tuple[str, str], tuple[str, Any]] = {}
-    reasons = set()
+    reasons: set[str | None] = set()
     for _ in range(STEPS):
         now += random.choice((0 * SECOND, 0 * SECOND, INSTANT, SECOND))
         time_passes.stop_at(now)
