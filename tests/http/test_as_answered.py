@@ -14,7 +14,7 @@ from tests.http.passing_time import Passing
 from tests.support.client import Client
 from tests.support.random_life import DEVICES, RandomLife
 
-STEPS = 60
+STEPS = 90
 SECOND, INSTANT = timedelta(seconds=1), timedelta(microseconds=1)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
