@@ -224,8 +224,7 @@ class SeatFold:
         """No view tells settings."""
 
     def _customer_erased(self, event: Event) -> None:
-        for license_id in event.data.get("license_ids", []):
-            self.licenses[UUID(license_id)]["email_hash"] = None
+        """What a licence loses is the e-mail's hash under the service's key, which no row here has."""
 
     def _seat(self, event: Event, hardware_id: str) -> None:
         key = event.aggregate, digest(hardware_id)
