@@ -1,12 +1,13 @@
 """The event log as a file that can be checked without the service: lines of JSON.
 
-The first line is a header, then comes a line an event, in the order of positions, then the last checkpoint.
+The first line is a header, the second the last checkpoint, if there is one, then comes a line an event, in the order of
+positions. Each line has one right spelling: what is spelled otherwise was changed.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -29,11 +30,10 @@ _NOTE = "SELECT note FROM audit_checkpoints ORDER BY size DESC LIMIT 1"
 _ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
-class Header(msgspec.Struct, frozen=True):
-    """The first line."""
+HEADER = b'{"format":"lizenzserver audit export","version":1}\n'
+"""The first line."""
 
-    format: Literal["lizenzserver audit export"] = "lizenzserver audit export"
-    version: Literal[1] = 1
+_encode = msgspec.json.Encoder().encode
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,6 +46,10 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     state: bytes | None = None
     checkpoint: str | None = None
 
+    def spelled(self) -> bytes:
+        """Return the line, its end included."""
+        return _encode(self) + b"\n"
+
     def row(self) -> StoredRow:
         """Return the event."""
         assert self.state is not None
@@ -55,7 +59,6 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def write_export(database: Database, path: Path) -> int:
     """Write the file, complete or not at all; return how many events. Raises Failure, OSError and psycopg's errors."""
-    encode = msgspec.json.Encoder().encode
     with database.connect("lizenzserver-export", statement_timeout="0") as connection, connection.transaction():
         connection.execute(_ONE_MOMENT)
         total: Any = connection.execute(_COUNT).fetchone()
@@ -66,12 +69,12 @@ def write_export(database: Database, path: Path) -> int:
             progress("Exporting", total["events"]) as advance,
             connection.cursor("events", row_factory=tuple_row) as cursor,
         ):
-            file.write(encode(Header()) + b"\n")
+            file.write(HEADER)
+            if note is not None:
+                file.write(Line(checkpoint=note["note"]).spelled())
             cursor.itersize = _ROWS
             cursor.execute(_EVENTS, binary=True)
             for row in cursor:
-                file.write(encode(Line(*row)) + b"\n")
+                file.write(Line(*row).spelled())
                 advance(1)
-            if note is not None:
-                file.write(encode(Line(checkpoint=note["note"])) + b"\n")
     return int(total["events"])

@@ -59,7 +59,8 @@ def verify(checkpoint: Checkpoint = None, key: Key = None, export: Export = None
     if export is not None:
         if checkpoint is None or key is None:
             raise Failure("to check an export, give --checkpoint and --key")
-        found = of_export(export, trusted_checkpoints(_text_of(checkpoint), _key_given(key)))
+        believed = _key_given(key)
+        found = of_export(export, trusted_checkpoints(_text_of(checkpoint), believed), believed)
     else:
         from cli.database import opened_for_command
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, LiteralString, NamedTuple
 
 import msgspec
 from psycopg import Connection
 from psycopg.rows import dict_row, tuple_row
 
-from cli.audit_export import Header, Line
+from cli.audit_export import HEADER, Line
 from cli.errors import Failure
 from cli.output import progress
 from domain.audit import checkpoint as notes
 from domain.audit.checking import Checking, Claim, Report, StoredRow
-from domain.audit.checkpoint import BadCheckpoint, VerifierKey
+from domain.audit.checkpoint import BadCheckpoint, Note, VerifierKey
 from domain.audit.checkpoint import Checkpoint as Signed
+from domain.audit.merkle import EMPTY_ROOT
 from domain.audit.tiles import Tile, TileId
 from infra.notary_key import verify
 from infra.postgres import Database
@@ -40,8 +44,19 @@ _TILES = """
     WHERE level = %s ORDER BY index
 """
 _CHECKPOINTS = "SELECT size, position, root, note FROM audit_checkpoints ORDER BY size"
+_KEYS = "SELECT verifier_key FROM audit_keys"
+_COVERED = "SELECT coalesce(max(size), 0) AS size FROM audit_checkpoints"
+# Whoever owns the database might show one thing to this check and another to the service.
+_NO_TABLES = """
+    SELECT relname AS name FROM pg_class
+    WHERE oid = ANY(ARRAY['licensing_events', 'audit_tiles', 'audit_checkpoints']::regclass[])
+        AND (relkind <> 'r' OR relrowsecurity OR relhasrules)
+    ORDER BY relname
+"""
 # The whole check sees one moment, whatever is committed meanwhile.
 _ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+_size_of = attrgetter("size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,43 +116,63 @@ def of_database(database: Database, trusted: list[Signed], key: VerifierKey) -> 
         connection = held.enter_context(database.connect("lizenzserver-verify", statement_timeout="0"))
         held.enter_context(connection.transaction())
         connection.execute(_ONE_MOMENT)
-        claims, bad, other_keys = _stored_claims(connection, key)
+        stored = _StoredClaims(connection, held, key)
+        claims = heapq.merge(_claims(trusted), stored.claims(), key=_size_of)
+        covered = max(_number(connection, _COVERED, "size"), *(one.size for one in trusted))
         levels = [row["level"] for row in connection.execute(_LEVELS).fetchall()]
         tiles = {level: _tiles(connection, held, level) for level in levels}
-        checking = Checking([*_claims(trusted), *claims], tiles)
-        for fault in bad:
-            checking.report.blame(fault)
-        row = connection.execute(_COUNT).fetchone()
-        assert row is not None
-        with progress("Hashing events", row["events"]) as advance:
+        checking = Checking(claims, covered, tiles)
+        for row in connection.execute(_NO_TABLES).fetchall():
+            checking.report.blame(f"{row['name']} is no plain table: what the service reads may be something else")
+        with progress("Hashing events", _number(connection, _COUNT, "events")) as advance:
             _take_all(checking, _events(connection, held), advance)
         report = checking.finish()
-    return Verified(report, trusted, round(time.monotonic() - began, 3), other_keys)
+    return Verified(report, trusted, round(time.monotonic() - began, 3), stored.other_keys)
 
 
-def of_export(path: Path, trusted: list[Signed]) -> Verified:
-    """Check all events of an export. Raises Failure where it is none, and OSError."""
+def of_export(path: Path, trusted: list[Signed], key: VerifierKey) -> Verified:
+    """Check all events of an export, and the checkpoint in it. Raises Failure where it is none, and OSError."""
     began = time.monotonic()
-    checking = Checking(_claims(trusted), None)
     with path.open("rb") as file, progress("Hashing events", path.stat().st_size) as advance:
-        _header(file.readline(), path)
-        read = msgspec.json.Decoder(Line).decode
-        for number, line in enumerate(file, 2):
-            try:
-                found = read(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise Failure(f"{path} line {number} is none of an export: {error}") from None
-            if found.state is not None:
-                checking.take(found.row())
-            advance(len(line))
-    return Verified(checking.finish(), trusted, round(time.monotonic() - began, 3))
+        if file.readline() != HEADER:
+            raise Failure(f"{path} is no export of `audit export`")
+        lines = _lines(file, path)
+        first = next(lines, None)
+        claims, is_other = _claims(trusted), False
+        if first is not None and first.line.checkpoint is not None:
+            own, is_other = _own_claim(first.line.checkpoint, key)
+            claims = sorted([*claims, own], key=_size_of)
+        checking = Checking(iter(claims), claims[-1].size, None)
+        for one in itertools.chain([] if first is None else [first], lines):
+            if one.fault:
+                checking.report.blame(one.fault)
+            if one.line.state is not None:
+                checking.take(one.line.row())
+            advance(one.length)
+        report = checking.finish()
+    return Verified(report, trusted, round(time.monotonic() - began, 3), int(is_other))
 
 
-def _header(line: bytes, path: Path) -> None:
-    try:
-        msgspec.json.decode(line, type=Header)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise Failure(f"{path} is no export of `audit export`") from None
+class _Read(NamedTuple):
+    """A line of an export; what is wrong with it as a line, and its length in bytes."""
+
+    line: Line
+    fault: str
+    length: int
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[_Read]:
+    """Read the lines after the header."""
+    read = msgspec.json.Decoder(Line).decode
+    for number, text in enumerate(file, 2):
+        try:
+            line = read(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Failure(f"{path} line {number} is none of an export: {error}") from None
+        is_one = (line.state is None) != (line.checkpoint is None)
+        is_in_place = line.checkpoint is None or number == 2  # noqa: PLR2004 - after the header
+        is_good = is_one and is_in_place and line.spelled() == text
+        yield _Read(line, "" if is_good else f"line {number} is not as it was written", len(text))
 
 
 def _take_all(checking: Checking, rows: Iterator[StoredRow], advance: Callable[[int], None]) -> None:
@@ -150,29 +185,68 @@ def _take_all(checking: Checking, rows: Iterator[StoredRow], advance: Callable[[
 
 
 def _claims(trusted: list[Signed]) -> list[Claim]:
-    return [Claim(one.size, one.root, f"the trusted checkpoint of {one.size}") for one in trusted]
+    claims = [Claim(one.size, one.root, f"the trusted checkpoint of {one.size}") for one in trusted]
+    return sorted(claims, key=_size_of)
 
 
-def _stored_claims(connection: Connection[Any], key: VerifierKey) -> tuple[list[Claim], list[str], int]:
-    """Return what stored checkpoints claim, what is wrong with them, and how many are signed by other keys."""
-    claims: list[Claim] = []
-    bad: list[str] = []
-    other_keys = 0
-    for row in connection.execute(_CHECKPOINTS).fetchall():
-        by = f"the stored checkpoint of {row['size']}"
-        claims.append(Claim(row["size"], row["root"], by, row["position"]))
-        try:
-            note = notes.parse(row["note"])
+class _StoredClaims:
+    """What stored checkpoints claim, the smallest first; `other_keys` counts those that other keys have signed."""
+
+    def __init__(self, connection: Connection[Any], held: ExitStack, key: VerifierKey) -> None:
+        self._cursor = held.enter_context(connection.cursor("checkpoints", row_factory=dict_row))
+        self._key = key
+        self._keys = [key, *_keys_of(connection)]
+        self.other_keys = 0
+
+    def claims(self) -> Iterator[Claim]:
+        self._cursor.itersize = ROWS
+        self._cursor.execute(_CHECKPOINTS)
+        for row in self._cursor:
+            yield Claim(
+                row["size"], row["root"], f"the stored checkpoint of {row['size']}", row["position"], self._fault(row)
+            )
+
+    def _fault(self, row: dict[str, Any]) -> str:
+        note, fault = _opened(row["note"], self._keys)
+        if note is None:
+            return fault
+        if not any(note.is_by(key) for key in self._keys):
+            return "is signed by no key of which the database knows"
+        self.other_keys += not note.is_by(self._key)
+        differs = (note.checkpoint.size, note.checkpoint.root) != (row["size"], row["root"])
+        return "says other than its note" if differs else ""
+
+
+def _keys_of(connection: Connection[Any]) -> Iterator[VerifierKey]:
+    for row in connection.execute(_KEYS).fetchall():
+        with suppress(BadCheckpoint):
+            yield VerifierKey.parse(row["verifier_key"])
+
+
+def _own_claim(text: str, key: VerifierKey) -> tuple[Claim, bool]:
+    """Return what the checkpoint in an export claims, and whether it is signed by another key."""
+    note, fault = _opened(text, [key])
+    if note is None:
+        return Claim(0, EMPTY_ROOT, "the checkpoint in the export", fault=fault), False
+    return Claim(note.checkpoint.size, note.checkpoint.root, "the checkpoint in the export"), not note.is_by(key)
+
+
+def _opened(text: str, keys: Sequence[VerifierKey]) -> tuple[Note | None, str]:
+    """Return a checkpoint whose signatures by these keys are right, or what is wrong with it."""
+    try:
+        note = notes.parse(text)
+        for key in keys:
             if note.is_by(key):
                 note.verified(key, verify)
-            else:
-                other_keys += 1
-        except BadCheckpoint as error:
-            bad.append(f"{by} is not good: {error}")
-            continue
-        if (note.checkpoint.size, note.checkpoint.root) != (row["size"], row["root"]):
-            bad.append(f"{by} says other than its note")
-    return claims, bad, other_keys
+    except BadCheckpoint as error:
+        return None, f"is not good: {error}"
+    return note, ""
+
+
+def _number(connection: Connection[Any], query: LiteralString, column: str) -> int:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return int(row[column])
 
 
 def _events(connection: Connection[Any], held: ExitStack) -> Iterator[StoredRow]:

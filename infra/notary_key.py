@@ -69,9 +69,9 @@ class KeptCheckpoint:
         self.path = data_dir / "audit" / "checkpoint"
 
     def read(self) -> str | None:
-        """Return its text; None where there is none. Raises OSError."""
+        """Return its text, also where it is none; None where there is no file. Raises OSError."""
         try:
-            return self.path.read_text("utf-8")
+            return self.path.read_text("utf-8", "replace")
         except FileNotFoundError:
             return None
 

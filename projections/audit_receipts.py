@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from domain.audit.checkpoint import BadCheckpoint, parse
 from domain.audit.leaf import leaf_data
-from domain.audit.merkle import Range, consistency_ranges, inclusion_ranges, leaf_hash, root_by_inclusion
+from domain.audit.merkle import (
+    Hash,
+    Range,
+    consistency_ranges,
+    inclusion_ranges,
+    is_consistent,
+    leaf_hash,
+    root_by_inclusion,
+)
 from domain.audit.tiles import EVENT_ID_AT, EVENT_ID_LENGTH, WIDTH, event_mark
 from domain.errors import HistoryAltered, Invalid, NotFound, NotYetSigned
 from projections import checkpoints
@@ -33,8 +44,8 @@ _IN_TILES = f"""
     WHERE tile.level = 0 AND tile.event_marks @> ARRAY[%(mark)s::int4]
 """  # noqa: S608 - constants
 _AFTER_TILES = f"""
-    SELECT {_COLUMNS}, %(first)s + place AS index, last FROM (
-        SELECT {_COLUMNS}, row_number() OVER (ORDER BY notification_id) - 1 AS place, count(*) OVER () AS last
+    SELECT {_COLUMNS}, %(first)s + place AS index FROM (
+        SELECT {_COLUMNS}, row_number() OVER (ORDER BY notification_id) - 1 AS place
         FROM (
             SELECT {_COLUMNS} FROM licensing_events WHERE notification_id > %(after)s
             ORDER BY notification_id LIMIT {MOST_UNSIGNED}
@@ -91,12 +102,26 @@ class _Found:
     leaf: bytes
 
 
+async def newest(connection: Any) -> Signed:
+    """Return the last checkpoint, which says in its columns what its note says. Raises NotYetSigned, HistoryAltered."""
+    signed = await checkpoints.newest(connection)
+    if signed is None:
+        raise NotYetSigned
+    try:
+        noted = parse(signed.note).checkpoint
+    except BadCheckpoint as error:
+        raise HistoryAltered from error
+    if (noted.size, noted.root) != (signed.size, signed.root):
+        raise HistoryAltered
+    return signed
+
+
 async def inclusion(connection: Any, event_id: UUID, size: int | None = None) -> Inclusion:
     """Prove that an event is in the tree, by default in the one that was signed last.
 
     Raises NotFound, NotYetSigned, HistoryAltered, and Invalid where the size does not cover it or was not signed.
     """
-    signed = await _newest(connection)
+    signed = await newest(connection)
     within = signed.size if size is None else _signed_size("size", size, signed)
     found = await _find(connection, event_id, signed)
     if found.index >= within:
@@ -118,18 +143,21 @@ async def consistency(connection: Any, from_size: int, to_size: int | None = Non
 
     Raises NotYetSigned, HistoryAltered, and Invalid where a size is beyond what was signed.
     """
-    signed = await _newest(connection)
+    signed = await newest(connection)
     new = signed.size if to_size is None else _signed_size("to_size", to_size, signed)
     if from_size > new:
         raise Invalid(None, from_size=f"is over {new}")
-    ranges = [Range(0, from_size), Range(0, new), *consistency_ranges(from_size, new)]
-    from_root, to_root, *proof = await _hashes(connection, ranges, signed)
+    (from_root, to_root), proof = await _hashes(
+        connection, (from_size, new), consistency_ranges(from_size, new), signed
+    )
+    if not is_consistent(from_size, from_root, new, to_root, proof):
+        raise HistoryAltered
     return Consistency(from_size=from_size, to_size=new, from_root=from_root, to_root=to_root, proof=proof)
 
 
 async def receipt(connection: Any, event_id: UUID) -> Receipt:
     """Make the receipt of an event under the last checkpoint. Raises NotFound, NotYetSigned and HistoryAltered."""
-    signed = await _newest(connection)
+    signed = await newest(connection)
     found = await _find(connection, event_id, signed)
     proof, _ = await _proof(connection, found, signed.size, signed)
     return Receipt(
@@ -141,13 +169,6 @@ async def receipt(connection: Any, event_id: UUID) -> Receipt:
         proof=proof,
         checkpoint=signed.note,
     )
-
-
-async def _newest(connection: Any) -> Signed:
-    signed = await checkpoints.newest(connection)
-    if signed is None:
-        raise NotYetSigned
-    return signed
 
 
 def _signed_size(field: str, size: int, signed: Signed) -> int:
@@ -181,18 +202,30 @@ async def _find_after(connection: Any, text: bytes, tiles: int) -> Any:
 
 async def _proof(connection: Any, found: _Found, size: int, signed: Signed) -> tuple[list[bytes], bytes]:
     """Return an event's proof and the root to which it leads, which is the tree's."""
-    root, *proof = await _hashes(connection, [Range(0, size), *inclusion_ranges(found.index, size)], signed)
+    (root,), proof = await _hashes(connection, (size,), inclusion_ranges(found.index, size), signed)
     if root_by_inclusion(leaf_hash(found.leaf), found.index, size, proof) != root:
         raise HistoryAltered(position=found.position)
     return proof, root
 
 
-async def _hashes(connection: Any, ranges: list[Range], signed: Signed) -> list[bytes]:
-    """Return the hashes of ranges of a tree that is, now, the one that was signed last. Raises HistoryAltered."""
+async def _hashes(
+    connection: Any, sizes: Sequence[int], ranges: Sequence[Range], signed: Signed
+) -> tuple[list[Hash], list[Hash]]:
+    """Return the roots that the tree had at some sizes, and hashes of ranges of it. Raises HistoryAltered.
+
+    Each root is shown, by a proof of its own, to be of a beginning of the tree that was signed last.
+    """
+    links = [consistency_ranges(size, signed.size) for size in sizes]
+    wanted = [Range(0, signed.size), *(Range(0, size) for size in sizes), *ranges, *chain.from_iterable(links)]
     try:
-        root, *hashes = await hashes_of(connection, [Range(0, signed.size), *ranges])
+        found = iter(await hashes_of(connection, wanted))
     except TreeGap as gap:
         raise HistoryAltered(str(gap)) from gap
-    if root != signed.root:
+    root, roots, hashes = next(found), list(islice(found, len(sizes))), list(islice(found, len(ranges)))
+    linked = [
+        is_consistent(size, old, signed.size, root, list(islice(found, len(link))))
+        for size, old, link in zip(sizes, roots, links, strict=True)
+    ]
+    if root != signed.root or not all(linked):
         raise HistoryAltered
-    return hashes
+    return roots, hashes

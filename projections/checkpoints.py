@@ -8,7 +8,9 @@ from typing import Any
 
 from domain.audit.merkle import Hash
 
-_NEWEST = "SELECT size, position, root, note, signed_at FROM audit_checkpoints ORDER BY size DESC LIMIT 1"
+_COLUMNS = "size, position, root, note, signed_at"
+_NEWEST = f"SELECT {_COLUMNS} FROM audit_checkpoints ORDER BY size DESC LIMIT 1"  # noqa: S608 - constants
+_OF_SIZE = f"SELECT {_COLUMNS} FROM audit_checkpoints WHERE size = %s"  # noqa: S608
 _KEYS = "SELECT verifier_key FROM audit_keys ORDER BY first_used_at DESC"
 
 
@@ -26,6 +28,12 @@ class Signed:
 async def newest(connection: Any) -> Signed | None:
     """Return the last checkpoint; None where nothing was signed yet."""
     row = await (await connection.execute(_NEWEST)).fetchone()
+    return None if row is None else Signed(**row)
+
+
+async def of_size(connection: Any, size: int) -> Signed | None:
+    """Return the checkpoint of so many events, if there is one."""
+    row = await (await connection.execute(_OF_SIZE, (size,))).fetchone()
     return None if row is None else Signed(**row)
 
 

@@ -36,9 +36,11 @@ _STORED = """
     SELECT level, index, first_position, last_position, root, hashes, event_marks FROM audit_tiles
     WHERE level = %s AND index = %s
 """
-_CHILDREN = """
-    SELECT level, index, first_position, last_position, root, hashes, event_marks FROM audit_tiles
-    WHERE level = %s AND index >= %s AND index < %s ORDER BY index
+# Of the tiles below, their roots: the hashes in them would be two megabytes.
+_BELOW = """
+    SELECT count(*) AS tiles, min(first_position) AS first, max(last_position) AS last,
+        string_agg(root, '' ORDER BY index) AS roots
+    FROM audit_tiles WHERE level = %s AND index >= %s AND index < %s
 """
 _HAS_TILES = "SELECT EXISTS (SELECT FROM audit_tiles WHERE level = 0) AS has_tiles"
 _END = "SELECT coalesce(max(notification_id), 0) AS end FROM licensing_events"
@@ -102,12 +104,12 @@ async def _store_above(connection: AsyncConnection[Any], last: TileId) -> None:
     """Make the tiles that a tile completes."""
     while (last.index + 1) % WIDTH == 0:
         first = last.index + 1 - WIDTH
-        rows = await (await connection.execute(_CHILDREN, (last.level, first, last.index + 1))).fetchall()
-        if len(rows) < WIDTH:
-            raise TreeGap(
-                f"of the tiles {first} to {last.index} of level {last.level}, {WIDTH - len(rows)} are missing"
-            )
-        tile = tile_above([tile_of(row) for row in rows])
+        row = await (await connection.execute(_BELOW, (last.level, first, last.index + 1))).fetchone()
+        assert row is not None
+        if row["tiles"] < WIDTH:
+            missing = WIDTH - row["tiles"]
+            raise TreeGap(f"of the tiles {first} to {last.index} of level {last.level}, {missing} are missing")
+        tile = tile_above(last, (row["first"], row["last"]), row["roots"])
         await _store(connection, tile)
         last = tile.id
 

@@ -16,6 +16,7 @@ from domain.audit.checkpoint import BadCheckpoint, Checkpoint, Note, Sign, Verif
 from domain.audit.tiles import WIDTH
 from projections import checkpoints as stored
 from projections.audit_tree import TreeGap, edge_after, root_at
+from projections.checkpoints import Signed
 from workers.growing import Grown, Inconsistent, begin, grow
 from workers.lease import Lease
 
@@ -66,13 +67,6 @@ class Push(Protocol):
         """Send until cancelled."""
 
 
-def _parsed(which: str, text: str) -> Note:
-    try:
-        return checkpoints.parse(text)
-    except BadCheckpoint as error:
-        raise BadCheckpoint(f"{which} can't be read: {error}") from error
-
-
 class Notary:
     """Owns a connection to PostgreSQL, whose rows are dicts. `key` and `sign` are its public key and its signing.
 
@@ -102,9 +96,12 @@ class Notary:
         self._grown: Grown | None = None
         self._signed: list[Checkpoint] = []
         self._stored = 0
+        self._offered = ""
+        self._is_new_key_told = False
         self._sign_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self._refusal = ""
+        self._refused_for = ""
         self._said = ""
 
     @property
@@ -131,13 +128,17 @@ class Notary:
             pause = await self._work()
         except (Inconsistent, TreeGap, BadCheckpoint) as error:
             self._grown = None
-            self._refusal = f"does not sign: {await self._shortness() or error}"
+            # The whole log is counted once for each fault, not with each look.
+            if self._refused_for != str(error):
+                self._refusal = f"does not sign: {await self._shortness() or error}"
+                self._refused_for = str(error)
             self._say(logging.ERROR, self._refusal)
             return REFUSED_SECONDS
         except (psycopg.Error, OSError) as error:
             self._say(logging.WARNING, f"waits: {str(error).splitlines()[0] if str(error) else repr(error)}")
             if isinstance(error, OSError):
                 self._refusal = f"can't read or keep its checkpoint: {error.strerror or type(error).__name__}"
+                self._refused_for = ""
             await self._drop_connection()
             pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE_SECONDS)
             return pause
@@ -150,44 +151,95 @@ class Notary:
             self._connection = await self._connect()
         connection = self._connection
         if not await self._lease.hold(connection, self.trouble):
-            self._grown, self._refusal = None, ""
+            self._grown, self._refusal, self._refused_for = None, "", ""
             self._say(logging.INFO, "stands by")
             return STANDBY_SECONDS
-        if self._grown is None:
-            self._signed = await self._last_signed(connection)
-            last = max((one.size for one in self._signed), default=0)
-            grown = await begin(connection, last)
-            if grown.tiles == last // WIDTH:  # Not where tiles are made anew: then at the next checkpoint.
-                await self._check_signed(connection)
-            self._grown = grown
-        before = self._grown
+        is_due = time.monotonic() >= self._sign_at
+        if is_due and await self._size_in(connection) != self._stored:
+            self._grown = None  # Somebody has put a checkpoint there, or has taken ours away.
+        before = self._grown or await self._begin(connection)
         self._grown = await grow(connection, before)
-        if self._grown != before:
-            return 0.0
-        if time.monotonic() >= self._sign_at and await self._sign_next(connection, self._grown):
+        is_behind = self._grown != before
+        # Also where events come faster than it gets through them. Tiles that are made anew come first.
+        is_anew = is_behind and self._grown.size < self._last_size
+        if is_due and not is_anew and await self._sign_next(connection, self._grown):
             self._sign_at = time.monotonic() + self._sign_seconds
-        if self._refusal:
-            self._refusal = ""
+        if is_behind:
+            return 0.0
+        self._refusal = self._refused_for = ""
         self._say(logging.INFO, "works")
         return LOOK_SECONDS
 
-    async def _last_signed(self, connection: AsyncConnection[Any]) -> list[Checkpoint]:
-        """Return the last checkpoint of the database, if it is ours, and the one that is kept elsewhere.
+    async def _begin(self, connection: AsyncConnection[Any]) -> Grown:
+        """Look at what was signed last, and return where the tree goes on."""
+        self._signed = await self._last_signed(connection)
+        grown = await begin(connection, self._last_size)
+        if grown.tiles == self._last_size // WIDTH:  # Not where tiles are made anew: then at the next checkpoint.
+            await self._check_signed(connection)
+        return grown
 
-        Raises BadCheckpoint where the one that is kept can't be read, OSError.
+    @staticmethod
+    async def _size_in(connection: AsyncConnection[Any]) -> int:
+        newest = await stored.newest(connection)
+        return newest.size if newest else 0
+
+    @property
+    def _last_size(self) -> int:
+        return max((one.size for one in self._signed), default=0)
+
+    async def _last_signed(self, connection: AsyncConnection[Any]) -> list[Checkpoint]:
+        """Return the last checkpoint of the database and the one that is kept elsewhere; have the newer one sent.
+
+        Raises BadCheckpoint where one of them is not good, OSError.
         """
-        found: list[Checkpoint] = []
+        notes: list[Note] = []
         kept = await asyncio.to_thread(self._kept.read)
         if kept is not None:
-            found.append(_parsed("the checkpoint in the data folder", kept).checkpoint)
+            notes.append(self._opened("the checkpoint in the data folder", kept))
         newest = await stored.newest(connection)
         self._stored = newest.size if newest else 0
         if newest is not None:
-            note = _parsed("the last checkpoint in the database", newest.note)
-            # One by a key that was in use before is no less true, but nobody here can tell.
-            if note.is_by(self._key):
-                found.append(note.verified(self._key, self._verify))
-        return [one for one in dict.fromkeys(found) if one.size]
+            notes.append(self._checked(newest))
+        self._offer_again(notes)
+        return [one for one in dict.fromkeys(note.checkpoint for note in notes) if one.size]
+
+    def _checked(self, row: Signed) -> Note:
+        """Return a checkpoint of the database. Raises BadCheckpoint."""
+        which = f"the checkpoint of {row.size} in the database"
+        note = self._opened(which, row.note)
+        if (note.checkpoint.size, note.checkpoint.root) != (row.size, row.root):
+            raise BadCheckpoint(f"{which} says other than its note")
+        return note
+
+    def _opened(self, which: str, text: str) -> Note:
+        """Return a checkpoint whose signature is right where it is by our key. Raises BadCheckpoint.
+
+        Whether another key was in use before, nobody here can tell. What it has signed must be true of the log too:
+        whoever loses the key and makes a new one may not rewrite what was signed by it.
+        """
+        try:
+            note = checkpoints.parse(text)
+        except BadCheckpoint as error:
+            raise BadCheckpoint(f"{which} can't be read: {error}") from error
+        if note.is_by(self._key):
+            note.verified(self._key, self._verify)
+        elif not self._is_new_key_told:
+            self._is_new_key_told = True
+            log.warning("the notary signs by another key or name than %s: tell your auditors", which)
+        return note
+
+    def _offer_again(self, notes: Sequence[Note]) -> None:
+        """Have the newest one of ours sent: nobody knows whether that was done before this process began."""
+        ours = [note for note in notes if note.is_by(self._key)]
+        if ours and self._pushes:
+            newest = max(ours, key=lambda note: note.checkpoint.size).text
+            if newest != self._offered:
+                self._offer(newest)
+
+    def _offer(self, note: str) -> None:
+        self._offered = note
+        for push in self._pushes:
+            push.offer(note)
 
     async def _check_signed(self, connection: AsyncConnection[Any]) -> None:
         """Compute what was signed last from tiles and events. Raises Inconsistent where it is something else."""
@@ -197,7 +249,7 @@ class Notary:
 
     async def _shortness(self) -> str:
         """Say that the log has become shorter, if that is why it does not fit what was signed."""
-        last = max((one.size for one in self._signed), default=0)
+        last = self._last_size
         assert self._connection is not None
         try:
             row = await (await self._connection.execute(_COUNT)).fetchone()
@@ -214,8 +266,7 @@ class Notary:
         """
         edge = await edge_after(connection, grown.position)
         size = grown.size + edge.leaves
-        last = max((one.size for one in self._signed), default=0)
-        if size == last <= self._stored:
+        if size == self._last_size <= self._stored:
             return False
         await self._check_signed(connection)
         checkpoint = Checkpoint(self._key.name, size, await root_at(connection, size))
@@ -226,12 +277,18 @@ class Notary:
         position = edge.last_position or grown.position
         async with connection.transaction():
             await connection.execute(_KEEP_KEY, (str(self._key),))
-            await connection.execute(_KEEP, (size, position, checkpoint.root, note))
+            if not (await connection.execute(_KEEP, (size, position, checkpoint.root, note))).rowcount:
+                await self._compare(connection, checkpoint)
             await connection.execute(_MOVE, {"worker": WORKER, "position": position})
         self._stored = size
-        for push in self._pushes:
-            push.offer(note)
+        self._offer(note)
         return True
+
+    async def _compare(self, connection: AsyncConnection[Any], checkpoint: Checkpoint) -> None:
+        """Raise Inconsistent where the database holds another checkpoint of that size, which somebody has put there."""
+        there = await stored.of_size(connection, checkpoint.size)
+        if there is None or self._checked(there).checkpoint.root != checkpoint.root:
+            raise Inconsistent(f"the checkpoint of {checkpoint.size} in the database is not what the events give")
 
     def _say(self, level: int, what: str) -> None:
         """Log what is going on where it is something else than before."""

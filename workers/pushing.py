@@ -59,10 +59,9 @@ class Pusher(ABC):
             await self._there_is_one.wait()
             note = self._waiting
             assert note is not None
-            try:
-                await self.send(note)
-            except NotSent as error:
-                self._say(f"can't send checkpoints to {self.TO}: {error}")
+            why = await self._tried(note)
+            if why:
+                self._say(f"can't send checkpoints to {self.TO}: {why}")
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 continue
@@ -71,6 +70,16 @@ class Pusher(ABC):
             if self._waiting is note:
                 self._there_is_one.clear()
 
+    async def _tried(self, note: str) -> str:
+        """Send it; return why that was not possible. Whatever it is, later ones are to be sent."""
+        try:
+            await self.send(note)
+        except NotSent as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - its text, or a traceback, may hold the address
+            return type(error).__name__
+        return ""
+
     def _say(self, trouble: str) -> None:
         if trouble != self.trouble:
             self.trouble = trouble
@@ -78,7 +87,7 @@ class Pusher(ABC):
 
 
 class FilePush(Pusher):
-    """Adds each checkpoint to the end of a file, and has it on the disk."""
+    """Adds each checkpoint to the end of a file, which may be one that only allows that, and has it on the disk."""
 
     TO = "AUDIT_PUSH_FILE"
 
@@ -87,16 +96,16 @@ class FilePush(Pusher):
         self._path = path
 
     async def send(self, note: str) -> None:
-        """Append it. What a full disk left of an earlier one is made an end of first."""
+        """Append all of it, or nothing."""
         try:
             await asyncio.to_thread(self._append, note.encode())
         except OSError as error:
             raise NotSent(error.strerror or type(error).__name__) from error
 
     def _append(self, note: bytes) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            end = os.lseek(descriptor, 0, os.SEEK_END)
+            end = os.fstat(descriptor).st_size
             try:
                 _write_all(descriptor, note)
                 os.fsync(descriptor)

@@ -49,6 +49,7 @@ function rootOf(leaf, index, size, proof) {
   let [place, last, root] = [index, size - 1n, sha256(Buffer.of(0), leaf)];
   check(place >= 0n && place <= last, 'the leaf is not in the tree');
   for (const hash of proof) {
+    check(hash.length === 32, 'the proof holds what is no hash');
     check(last > 0n, 'the proof is too long');
     if (place & 1n || place === last) {
       root = sha256(Buffer.of(1), hash, root);

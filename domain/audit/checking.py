@@ -6,12 +6,11 @@ order, one by one, so that logs of any length are checked in little memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-from domain.audit.checkpoint import Checkpoint
 from domain.audit.leaf import leaf_data
 from domain.audit.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, Hash, leaf_hash
 from domain.audit.tiles import WIDTH, Tile, TileId, event_id_in, event_mark, subtree
@@ -31,12 +30,16 @@ class StoredRow(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A root that is said to be of the first `size` events, and by whom; perhaps also the last one's position."""
+    """A root that is said to be of the first `size` events, and by whom; perhaps also the last one's position.
+
+    `fault` is what is wrong with it whatever the events are, such as its signature.
+    """
 
     size: int
     root: Hash
     by: str
     position: int | None = None
+    fault: str = ""
 
 
 @dataclass(slots=True)
@@ -46,7 +49,6 @@ class Report:
     events: int = 0
     last_position: int = 0
     root: Hash = EMPTY_ROOT
-    covered: int = 0
     tiles: int = 0
     checkpoints: int = 0
     faults: list[str] = field(default_factory=list)
@@ -62,19 +64,20 @@ class Report:
 class Checking:
     """Takes all events in order, then is asked for its report.
 
-    `claims` are the checkpoints to compare with, `tiles` gives the stored tiles of each level in the order of their
-    indexes; None where there are none to compare, as in an export. Tiles must be there as far as `claims` reach.
+    `claims` are the checkpoints to compare with, the smallest first, of `covered` events at most. `tiles` gives the
+    stored tiles of each level in the order of their indexes; None where there are none to compare, as in an export.
+    They must be there as far as `covered` says.
     """
 
-    def __init__(self, claims: Sequence[Claim], tiles: Mapping[int, Iterator[Tile]] | None) -> None:
-        self._claims = iter(sorted(claims, key=lambda claim: claim.size))
-        self._next_claim = next(self._claims, None)
-        self._covered = max((claim.size for claim in claims), default=0)
+    def __init__(self, claims: Iterator[Claim], covered: int, tiles: Mapping[int, Iterator[Tile]] | None) -> None:
+        self._claims = claims
+        self._next_claim = next(claims, None)
+        self._covered = covered
         self._levels = None if tiles is None else {level: _Level(stored) for level, stored in tiles.items()}
         self._frontier = Frontier()
         self._growing: list[_Growing] = [_Growing(0)]
         self._last: StoredRow | None = None
-        self.report = Report(covered=self._covered)
+        self.report = Report()
         self._check_claims()
 
     def take(self, row: StoredRow) -> None:
@@ -89,9 +92,8 @@ class Checking:
         """Compare what is left, and return the report."""
         report, size = self.report, self._frontier.size
         while self._next_claim is not None:
-            claim = self._next_claim
+            claim = self._taken_claim()
             report.blame(f"the log has {size} events, {claim.by} covers {claim.size}")
-            self._next_claim = next(self._claims, None)
         for level in (self._levels or {}).values():
             for tile in level.rest():
                 report.blame(f"tile {tile.id.index} of level {tile.id.level} is of events that there are not")
@@ -101,13 +103,21 @@ class Checking:
 
     def _check_claims(self) -> None:
         while self._next_claim is not None and self._next_claim.size <= self._frontier.size:
-            claim = self._next_claim
-            self.report.checkpoints += 1
+            claim = self._taken_claim()
             if claim.size < 0 or claim.root != self._frontier.root:
                 self.report.blame(f"the first {claim.size} events are not those of {claim.by}")
             elif claim.position is not None and claim.position != (self._last.position if self._last else 0):
                 self.report.blame(f"{claim.by} names another last position than its last event's")
-            self._next_claim = next(self._claims, None)
+
+    def _taken_claim(self) -> Claim:
+        """Go on to the next claim; return this one, and note what is wrong with it by itself."""
+        claim = self._next_claim
+        assert claim is not None
+        self.report.checkpoints += 1
+        if claim.fault:
+            self.report.blame(f"{claim.by} {claim.fault}")
+        self._next_claim = next(self._claims, None)
+        return claim
 
     def _grow(self, level: int, hash: Hash, position: int, mark: int | None, first: int | None = None) -> None:
         """Add a hash to the unfinished tile of a level; where it is whole, compare it and go on above."""
@@ -138,11 +148,6 @@ class Checking:
         report.blame(
             f"{name} differs from the events {tile.first_position} to {tile.last_position}{_where(tile, stored)}"
         )
-
-
-def claim_of(checkpoint: Checkpoint, by: str) -> Claim:
-    """Return what a verified checkpoint claims."""
-    return Claim(checkpoint.size, checkpoint.root, by)
 
 
 class _Growing:

@@ -26,7 +26,8 @@ NAME_PATTERN = r"[!-*,-~]{1,200}"
 
 _ED25519 = b"\x01"
 _KEY_HASH_BYTES = 4
-_SIGNATURE = re.compile(rf"\u2014 ({NAME_PATTERN}) ([A-Za-z0-9+/]+={{0,2}})")
+# Witnesses may be called anything without a space or a plus sign.
+_SIGNATURE = re.compile(r"\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 _VERIFIER = re.compile(rf"({NAME_PATTERN})\+([0-9a-f]{{8}})\+([A-Za-z0-9+/]+={{0,2}})")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -87,6 +88,12 @@ class Note:
     signatures: tuple[tuple[str, bytes, bytes], ...]
     signed: str
 
+    @property
+    def text(self) -> str:
+        """All of it, as it was read."""
+        below = "".join(f"\u2014 {name} {_to_base64(hash + signature)}\n" for name, hash, signature in self.signatures)
+        return f"{self.signed}\n{below}"
+
     def is_by(self, key: VerifierKey) -> bool:
         """Tell whether it claims to be signed by a key."""
         return any((name, hash) == (key.name, key.hash) for name, hash, _ in self.signatures)
@@ -107,7 +114,7 @@ class Note:
 def sign(checkpoint: Checkpoint, key: VerifierKey, signing: Sign) -> str:
     """Return a checkpoint with one signature."""
     text = checkpoint.text
-    return f"{text}\n\u2014 {key.name} {_to_base64(key.hash + signing(text.encode()))}\n"
+    return Note(checkpoint, ((key.name, key.hash, signing(text.encode())),), text).text
 
 
 def parse(text: str) -> Note:

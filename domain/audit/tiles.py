@@ -94,8 +94,6 @@ def leaf_tile(index: int, positions: tuple[int, int], hashes: bytes, event_ids: 
     return Tile(TileId(0, index), first, last, subtree(hashes), hashes, marks)
 
 
-def tile_above(below: Sequence[Tile]) -> Tile:
-    """Make the tile over 256 whole ones."""
-    hashes = b"".join(tile.root for tile in below)
-    id = TileId(below[0].id.level + 1, below[0].id.index // WIDTH)
-    return Tile(id, below[0].first_position, below[-1].last_position, subtree(hashes), hashes)
+def tile_above(last: TileId, positions: tuple[int, int], roots: bytes) -> Tile:
+    """Make the tile over 256 whole ones, of which `last` is the last; `roots` are theirs, side by side."""
+    return Tile(TileId(last.level + 1, last.index // WIDTH), *positions, subtree(roots), roots)

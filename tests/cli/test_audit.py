@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from cli.audit_verify import of_database
+from cli.audit_export import write_export
+from cli.audit_verify import of_database, of_export
+from cli.errors import Failure
 from domain.audit.checking import MOST_TOLD
 from infra.notary_key import KeptCheckpoint
 from infra.postgres import Database
@@ -100,6 +102,26 @@ def test_it_says_what_is_wrong_and_where(signed: Database, cli: CommandLine) -> 
     assert (told["ok"], told["events"], told["covered_by_trusted"]) == (False, EVENTS, EVENTS)
     execute(signed, f"DELETE FROM licensing_events WHERE notification_id >= {position}")
     assert f"the log has 700 events, the trusted checkpoint of {EVENTS} covers {EVENTS}" in cli("audit", "verify").out
+    assert json.loads(cli("audit", "verify", "--json").out)["stored_checkpoints"] == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        (
+            "ALTER TABLE licensing_events ENABLE ROW LEVEL SECURITY;"
+            " CREATE POLICY what_i_like ON licensing_events USING (true)"
+        ),
+        (
+            "ALTER TABLE licensing_events RENAME TO hidden; CREATE VIEW licensing_events AS SELECT * FROM hidden;"
+            " GRANT SELECT ON licensing_events TO lizenzserver_service"
+        ),
+    ],
+    ids=["policy", "view"],
+)
+def test_who_shows_the_check_something_else_is_found(signed: Database, cli: CommandLine, statement: str) -> None:
+    execute(signed, statement)
+    assert "FAULT  licensing_events is no plain table" in cli("audit", "verify").out
 
 
 def test_an_export_is_checked_without_a_database(
@@ -120,7 +142,7 @@ def test_an_export_is_checked_without_a_database(
     lines = export.read_bytes().splitlines(keepends=True)
     random = Random(1)
     for number in range(20):
-        at, other = random.sample(range(1, EVENTS + 1), 2)
+        at, other = random.sample(range(2, EVENTS + 2), 2)
         changed = list(lines)
         match number % 5:
             case 0:
@@ -136,6 +158,60 @@ def test_an_export_is_checked_without_a_database(
         export.write_bytes(b"".join(changed))
         bad = bare(*check)
         assert (bad.code, bad.err) == (1, "error: the log is not what was signed\n"), number
+
+
+def test_any_byte_of_an_export_that_is_changed_is_found(signed: Database, tmp_path: Path) -> None:
+    """Also where JSON or base64 would have the same meaning."""
+    export, random = tmp_path / "log.jsonl", Random(2)
+    trusted, key = [kept(tmp_path)], key_of(tmp_path).verifier
+    write_export(signed, export)
+    good = export.read_bytes()
+    assert of_export(export, trusted, key).report.faults == []
+
+    def is_found(content: bytes) -> bool:
+        export.write_bytes(content)
+        try:
+            told = of_export(export, trusted, key)
+            return told.report.fault_count + told.other_keys > 0
+        except Failure:
+            return True
+
+    for _ in range(ROUNDS):
+        at = random.randrange(len(good))
+        assert is_found(good[:at] + bytes([good[at] ^ (1 << random.randrange(8))]) + good[at + 1 :]), at
+    lines = good.splitlines(keepends=True)
+    for spelled in (
+        lines[9].replace(b'{"', b'{"note":"never happened","'),
+        lines[9].replace(b'{"', b'{"topic":"license.revoked","'),
+        lines[9].replace(b'","', b'", "', 1),
+        lines[9] + b"{}\n",
+        lines[9] + lines[1],
+    ):
+        assert is_found(b"".join([*lines[:9], spelled, *lines[10:]])), spelled
+
+
+def test_an_export_that_was_cut_is_found_by_its_own_checkpoint(signed: Database, tmp_path: Path) -> None:
+    """The one that was kept elsewhere is older than what was cut off."""
+    trusted, key, export = [kept(tmp_path)], key_of(tmp_path).verifier, tmp_path / "log.jsonl"
+    fill(signed, 100, seed=3)
+    asyncio.run(notarise(signed, tmp_path))
+    write_export(signed, export)
+    assert of_export(export, trusted, key).report.faults == []
+    export.write_bytes(b"".join(export.read_bytes().splitlines(keepends=True)[:-1]))
+    assert of_export(export, trusted, key).report.faults == [
+        f"the log has {EVENTS + 99} events, the checkpoint in the export covers {EVENTS + 100}"
+    ]
+
+
+def test_what_another_key_has_signed_is_compared_too(signed: Database, cli: CommandLine, tmp_path: Path) -> None:
+    """The key was lost; with the new one, old checkpoints are still those of the log."""
+    (tmp_path / "keys" / "audit.key").unlink()
+    fill(signed, 100, seed=3)
+    asyncio.run(notarise(signed, tmp_path))
+    told = json.loads(cli("audit", "verify", "--json").out)
+    assert (told["ok"], told["stored_checkpoints"], told["checkpoints_by_other_keys"]) == (True, 2, 1)
+    execute(signed, "DELETE FROM audit_keys WHERE first_used_at = (SELECT min(first_used_at) FROM audit_keys)")
+    assert f"the stored checkpoint of {EVENTS} is signed by no key" in cli("audit", "verify").out
 
 
 def test_only_a_checkpoint_by_the_right_key_is_believed(

@@ -113,6 +113,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "position": (lambda r: r.update(leaf=_spoilt(r["leaf"], 7)), "not in the log"),
     "index": (lambda r: r.update(leaf_index=r["leaf_index"] + 1), "bad: "),
     "proof": (lambda r: r["proof"].__setitem__(0, r["proof"][0][::-1]), "not in the log"),
+    "hash": (lambda r: r["proof"].__setitem__(0, "AAAA"), "no hash"),
     "short": (lambda r: r["proof"].pop(), "too short"),
     "long": (lambda r: r["proof"].append(r["proof"][0]), "too long"),
     "size": (lambda r: r.update(checkpoint=re.sub(r"\n\d+\n", "\n9999\n", r["checkpoint"])), "signature is wrong"),
@@ -196,6 +197,18 @@ async def test_what_can_not_be_proved(client: Client, query: str, status: int, c
     await receipt_of(client, event)
     reply = await client.request("GET", f"{PATH}/proof/{query.format(id=event['event_id'])}")
     assert (reply.status, reply["error_code"]) == (status, code)
+
+
+async def test_the_key_that_is_given_is_the_one_that_has_signed(client: Client, services: Services) -> None:
+    """The service's role may append keys that are none, or somebody else's."""
+    await receipt_of(client, await an_event(client))
+    right = await text(client, "/key")
+    async with services.pool.connection() as connection:
+        for wrong in ("nonsense", str(VerifierKey(VerifierKey.parse(right).name, bytes(32)))):
+            later = "clock_timestamp() + interval '1 day'"
+            await connection.execute(f"INSERT INTO audit_keys VALUES (%s, {later})", (wrong,))
+    assert await text(client, "/key") == right
+    assert (await signed(client)).size > 0
 
 
 async def test_a_receipt_needs_the_admin_key_and_an_event(client: Client) -> None:

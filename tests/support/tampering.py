@@ -1,4 +1,4 @@
-"""Hands on the stored history: whoever owns the database changes an event or a node of the tree, at random."""
+"""Hands on the stored history: its owner changes an event, a node of the tree, or a checkpoint, at random."""
 
 from __future__ import annotations
 
@@ -161,6 +161,23 @@ def truncate_nodes(connection: Connection[Any], random: Random) -> str:
     return f"tiles from {tile['index']} on deleted"
 
 
+def flip_checkpoint(connection: Connection[Any], random: Random) -> str:
+    """Flip a bit in one of the columns."""
+    (row,) = _all(connection, "SELECT * FROM audit_checkpoints ORDER BY size DESC LIMIT 1")
+    column = random.choice(["size", "position", "root", "note", "note"])
+    value: Any = row[column]
+    if column == "root":
+        value = _flipped(value, random)
+    elif column == "note":
+        places = [at for at, letter in enumerate(value) if letter.isascii() and letter.isprintable()]
+        at = random.choice(places)
+        value = value[:at] + chr(ord(value[at]) ^ 1) + value[at + 1 :]
+    else:
+        value ^= 1 << random.randrange(20)
+    connection.execute(f"UPDATE audit_checkpoints SET {column} = %s WHERE size = %s", (value, row["size"]))
+    return f"{column} of the checkpoint of {row['size']}"
+
+
 CHANGES: tuple[Change, ...] = (
     flip_event,
     delete_event,
@@ -172,4 +189,5 @@ CHANGES: tuple[Change, ...] = (
     swap_nodes,
     insert_node,
     truncate_nodes,
+    flip_checkpoint,
 )

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
+from errno import ENOSPC
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from random import Random
@@ -15,15 +16,16 @@ from typing import Any, ClassVar
 import pytest
 
 from cli.audit_verify import of_database
-from domain.audit.checkpoint import parse_all
-from domain.audit.merkle import Hash, is_consistent
+from domain.audit.checkpoint import Checkpoint, parse, parse_all, sign
+from domain.audit.leaf import leaf_data
+from domain.audit.merkle import Frontier, Hash, is_consistent, leaf_hash
 from domain.audit.tiles import WIDTH
 from infra.notary_key import KeptCheckpoint, verify
 from infra.postgres import Database
 from projections import lag
 from projections.audit_receipts import consistency
 from tests.support.client import eventually
-from tests.support.notarised import INSTANCE, ORIGIN, fill, kept, key_of, notarise, notary, tree_of, turns
+from tests.support.notarised import INSTANCE, ORIGIN, fill, kept, key_of, notarise, notary, rows, tree_of, turns
 from tests.support.rabbit import VirtualHost
 from tests.support.workers import WorkerProcess, holder
 from workers.notary import WORKER, Notary
@@ -81,6 +83,22 @@ async def test_it_keeps_up_with_two_thousand_events_a_second(database: Database,
     took = time.monotonic() - began
     assert signed.size == 20_000
     assert took < 20_000 / 2_000, f"{20_000 / took:.0f} events a second"
+
+
+async def test_it_signs_in_time_also_while_it_is_behind(database: Database, tmp_path: Path) -> None:
+    """As where events come as fast as it gets through them."""
+    fill(database, 3_000)
+    one = notary(database, tmp_path, sign_seconds=3600)
+    assert await one._turn() == 0.0
+    signed, tree = kept(tmp_path), Frontier()
+    assert checkpoints_in(database) == [signed.size]
+    assert 0 < signed.size < 3_000
+    for row in rows(database)[: signed.size]:
+        tree.add(leaf_hash(leaf_data(*row)))
+    assert signed.root == tree.root
+    await turns(one)
+    assert len(checkpoints_in(database)) == 1  # not before its time
+    await one._close()
 
 
 async def test_an_event_that_nobody_can_read_is_signed_too(database: Database, tmp_path: Path, signing: Notary) -> None:
@@ -157,6 +175,79 @@ async def test_what_did_not_come_into_the_database_any_more_comes_later(database
     assert execute(database, "SELECT size, position, root, note FROM audit_checkpoints") == before
 
 
+class _Refusing(KeptCheckpoint):
+    """A folder on a disk that is full."""
+
+    def write(self, note: str) -> None:  # noqa: ARG002 - it is lost
+        raise OSError(ENOSPC, "No space left on device")
+
+
+async def test_what_could_not_be_kept_is_not_handed_out(database: Database, tmp_path: Path) -> None:
+    """A restored database could forget it, and the notary would sign something else in its place."""
+    fill(database, 10)
+    push, key = _Sent(), key_of(tmp_path)
+    one = notary(database, tmp_path, [push])
+    one._kept = _Refusing(tmp_path)
+    await refuses(one, database, "can't read or keep its checkpoint: No space left on device")
+    assert (checkpoints_in(database), push.notes) == ([], [])
+    one._kept = KeptCheckpoint(tmp_path)
+    await turns(one)
+    assert [parse(note).verified(key.verifier, verify).size for note in push.notes] == [10]
+    await one._close()
+
+
+class _Sent(Pusher):
+    """Remembers what it was given to send."""
+
+    TO = "a test"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+        self.sent: list[str] = []
+
+    def offer(self, note: str) -> None:
+        self.notes.append(note)
+        super().offer(note)
+
+    async def send(self, note: str) -> None:
+        """Have a fault at first."""
+        if not self.trouble:
+            raise ZeroDivisionError
+        self.sent.append(note)
+
+
+async def test_what_may_not_have_been_sent_is_sent_after_a_start(database: Database, tmp_path: Path) -> None:
+    """It is killed after it has signed, and nothing new happens."""
+    fill(database, 10)
+    await notarise(database, tmp_path)
+    push = _Sent()
+    one = notary(database, tmp_path, [push])
+    await turns(one)
+    await turns(one)
+    assert push.notes == [KeptCheckpoint(tmp_path).read()]
+    await one._close()
+
+
+async def test_sending_outlives_what_nobody_foresaw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.pushing.FIRST_PAUSE_SECONDS", 1.0)
+    push = _Sent()
+    push.offer("a note")
+    running = asyncio.create_task(push.run())
+
+    async def told() -> bool:
+        return push.trouble == "can't send checkpoints to a test: ZeroDivisionError"
+
+    async def sent() -> bool:
+        return not push.trouble
+
+    await eventually(told)
+    await eventually(sent)
+    assert push.sent == ["a note"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_killed_again_and_again_it_signs_the_log_and_nothing_else(database: Database, tmp_path: Path) -> None:
     """Every checkpoint that it has ever sent away is of the log as it is at the end."""
     execute(database, "INSERT INTO service_identity (key_fingerprint) VALUES (%s)", INSTANCE)
@@ -231,6 +322,10 @@ CHANGES = {
         "UPDATE audit_tiles SET root = sha256(root) WHERE index = 1",
         "the first 600 events, or their tree, are not what was signed",
     ),
+    "a checkpoint of another size": (
+        "INSERT INTO audit_checkpoints SELECT 601, position, root, note FROM audit_checkpoints",
+        "the checkpoint of 601 in the database says other than its note",
+    ),
     "a tile that is gone": ("DELETE FROM audit_tiles WHERE index = 1", "tile 1 of level 0 is missing"),
     "a forged checkpoint": (
         "INSERT INTO audit_checkpoints SELECT 601, position, root, replace(note, '600', '601') FROM audit_checkpoints",
@@ -251,6 +346,84 @@ async def test_what_was_changed_below_it_is_not_signed(change: str, database: Da
     await one._close()
 
 
+def foreign(tmp_path: Path, size: int) -> tuple[int, int, bytes, str]:
+    """Return a row for a checkpoint of a root that was never the tree's, by a key that is not the notary's."""
+    key, root = key_of(tmp_path / "forger"), bytes(32)
+    return size, 1, root, sign(Checkpoint(ORIGIN, size, root), key.verifier, key.sign)
+
+
+FORGE = "INSERT INTO audit_checkpoints (size, position, root, note) VALUES (%s, %s, %s, %s)"
+
+
+async def test_what_the_key_before_has_signed_must_be_true_too(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The data folder is lost, and with it the key and the last checkpoint."""
+    fill(database, 600)
+    await notarise(database, tmp_path / "lost")
+    fill(database, 10, seed=2)
+    execute(database, "UPDATE licensing_events SET state = state || ' ' WHERE notification_id = 615")
+    one = notary(database, tmp_path)
+    await refuses(one, database, "the first 600 events, or their tree, are not what was signed")
+    assert "by another key or name than the checkpoint of 600 in the database" in caplog.text
+    execute(
+        database,
+        "UPDATE licensing_events SET state = substring(state FOR octet_length(state) - 1) WHERE notification_id = 615",
+    )
+    await turns(one)
+    assert (one.trouble, kept(tmp_path).root) == ("", tree_of(database).root)
+    await one._close()
+
+
+async def test_a_checkpoint_that_somebody_else_puts_there_while_it_works(
+    database: Database, tmp_path: Path, signing: Notary
+) -> None:
+    fill(database, 400)
+    await turns(signing)
+    execute(database, FORGE, *foreign(tmp_path, 399))  # nobody asks for that one: `audit verify` does
+    fill(database, 10, seed=2)
+    await turns(signing)
+    assert (signing.trouble, checkpoints_in(database)) == ("", [399, 400, 410])
+    execute(database, FORGE, *foreign(tmp_path, 411))
+    await refuses(signing, database, "the log has 410 events, but 411 were signed")
+
+
+async def test_a_checkpoint_that_somebody_else_puts_in_the_place_of_its_own(database: Database, tmp_path: Path) -> None:
+    class Meddled(KeptCheckpoint):
+        def write(self, note: str) -> None:
+            super().write(note)
+            execute(database, FORGE, *foreign(tmp_path, 400))
+
+    fill(database, 400)
+    push = _Sent()
+    one = notary(database, tmp_path, [push])
+    one._kept = Meddled(tmp_path)
+    assert await one._turn() > 0
+    assert one.trouble == "does not sign: the checkpoint of 400 in the database is not what the events give"
+    assert push.notes == []
+    await one._close()
+
+
+async def test_a_long_log_is_counted_once_for_each_fault(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+
+    async def shortness(self: Notary) -> str:
+        counted.append("once")
+        return ""
+
+    monkeypatch.setattr(Notary, "_shortness", shortness)
+    fill(database, 600)
+    await notarise(database, tmp_path)
+    execute(database, "UPDATE licensing_events SET state = state || ' ' WHERE notification_id = 615")
+    one = notary(database, tmp_path)
+    for _ in range(3):
+        await refuses(one, database, "are not what was signed")
+    assert counted == ["once"]
+    await one._close()
+
+
 async def test_what_changes_under_its_hands_is_not_signed(database: Database, signing: Notary) -> None:
     """It looks before each signature, not only at its start."""
     fill(database, 400)
@@ -268,6 +441,8 @@ async def test_a_checkpoint_that_can_not_be_read_or_kept_is_told(database: Datab
     path.write_text(good[:20])
     fill(database, 10, seed=2)
     one = notary(database, tmp_path)
+    await refuses(one, database, "does not sign: the checkpoint in the data folder can't be read")
+    path.write_bytes(b"\xff\x00" * 40)
     await refuses(one, database, "does not sign: the checkpoint in the data folder can't be read")
     path.unlink()
     path.mkdir()

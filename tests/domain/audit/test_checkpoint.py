@@ -46,8 +46,10 @@ def test_a_checkpoint_is_three_lines_and_a_signature() -> None:
 
 def test_signatures_of_others_and_lines_of_others_do_no_harm() -> None:
     text = signed()
-    witnessed = text + "\u2014 witness.example/w AAAAAAAAAAAAAAAAAAAAAAAA\n"
-    assert parse(witnessed).verified(KEY, verify) == CHECKPOINT
+    for name in ("witness.example/w", "zeuge.example/größe"):
+        witnessed = f"{text}\u2014 {name} AAAAAAAAAAAAAAAAAAAAAAAA\n"
+        assert parse(witnessed).verified(KEY, verify) == CHECKPOINT
+        assert parse(witnessed).text == witnessed
     body = CHECKPOINT.text + "an extension\n"
     raw = KEY.hash + SIGNING.sign(body.encode()).signature
     extended = f"{body}\n\u2014 {KEY.name} {base64.b64encode(raw).decode()}\n"
