@@ -48,10 +48,10 @@ _AFTER_TILES = f"""
         SELECT {_COLUMNS}, row_number() OVER (ORDER BY notification_id) - 1 AS place
         FROM (
             SELECT {_COLUMNS} FROM licensing_events WHERE notification_id > %(after)s
-            ORDER BY notification_id LIMIT {MOST_UNSIGNED}
+            ORDER BY notification_id LIMIT %(most)s
         ) AS page
     ) AS page
-    WHERE {_IS_IT} OR place = {MOST_UNSIGNED - 1}
+    WHERE {_IS_IT} OR place = %(most)s - 1
 """  # noqa: S608
 
 
@@ -191,7 +191,8 @@ async def _find(connection: Any, event_id: UUID, signed: Signed) -> _Found:
 
 async def _find_after(connection: Any, text: bytes, tiles: int) -> Any:
     after = await last_position_of(connection, tiles)
-    cursor = await connection.execute(_AFTER_TILES, {"id": text, "after": after, "first": tiles * WIDTH})
+    wanted = {"id": text, "after": after, "first": tiles * WIDTH, "most": MOST_UNSIGNED}
+    cursor = await connection.execute(_AFTER_TILES, wanted)
     rows = await cursor.fetchall()
     for row in rows:
         if row["state"][EVENT_ID_AT : EVENT_ID_AT + EVENT_ID_LENGTH] == text:

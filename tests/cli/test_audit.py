@@ -73,6 +73,14 @@ def _last(database: Database) -> int:
     return int(execute(database, "SELECT max(position) AS last FROM audit_checkpoints")[0]["last"])
 
 
+def test_every_tile_must_be_there_to_the_last_one_that_is_covered(signed: Database, tmp_path: Path) -> None:
+    fill(signed, 5 * 256 - EVENTS, seed=2)
+    asyncio.run(notarise(signed, tmp_path))
+    execute(signed, "DELETE FROM audit_tiles WHERE index = 4")
+    report = of_database(signed, [kept(tmp_path)], key_of(tmp_path).verifier).report
+    assert report.faults == ["tile 4 of level 0 is missing"]
+
+
 def test_who_rewrites_the_whole_tree_is_found_by_what_was_kept(signed: Database, tmp_path: Path) -> None:
     """An owner who changes an event makes all tiles anew and takes away what was signed; but he can't sign."""
     trusted, key = [kept(tmp_path)], key_of(tmp_path).verifier

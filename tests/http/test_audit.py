@@ -112,7 +112,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "leaf": (lambda r: r.update(leaf=_spoilt(r["leaf"], -2)), "not in the log"),
     "position": (lambda r: r.update(leaf=_spoilt(r["leaf"], 7)), "not in the log"),
     "index": (lambda r: r.update(leaf_index=r["leaf_index"] + 1), "bad: "),
-    "proof": (lambda r: r["proof"].__setitem__(0, r["proof"][0][::-1]), "not in the log"),
+    "proof": (lambda r: r["proof"].__setitem__(0, _spoilt(r["proof"][0], 0)), "not in the log"),
     "hash": (lambda r: r["proof"].__setitem__(0, "AAAA"), "no hash"),
     "short": (lambda r: r["proof"].pop(), "too short"),
     "long": (lambda r: r["proof"].append(r["proof"][0]), "too long"),

@@ -51,6 +51,16 @@ async def test_up_to_the_last_event_that_was_signed(connection: Any, database: D
         await receipt(connection, uuid4())
 
 
+@pytest.mark.parametrize("most, refusal", [(50, NotYetSigned), (388, NotYetSigned), (389, NotFound)])
+async def test_what_was_not_looked_at_may_be_signed_later(
+    connection: Any, monkeypatch: pytest.MonkeyPatch, most: int, refusal: type[Exception]
+) -> None:
+    """After the last whole tile that is signed, of 512, there are 388 events."""
+    monkeypatch.setattr("projections.audit_receipts.MOST_UNSIGNED", most)
+    with pytest.raises(refusal):
+        await receipt(connection, uuid4())
+
+
 async def test_a_size_must_cover_the_event(connection: Any, database: Database) -> None:
     events = ids(database)
     for index in (0, 255, 256, 511, 512, SIGNED - 2):
