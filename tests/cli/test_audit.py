@@ -76,9 +76,9 @@ def _last(database: Database) -> int:
 def test_every_tile_must_be_there_to_the_last_one_that_is_covered(signed: Database, tmp_path: Path) -> None:
     fill(signed, 5 * 256 - EVENTS, seed=2)
     asyncio.run(notarise(signed, tmp_path))
-    execute(signed, "DELETE FROM audit_tiles WHERE index = 4")
+    execute(signed, "UPDATE audit_tiles SET index = -1 WHERE index = 4")
     report = of_database(signed, [kept(tmp_path)], key_of(tmp_path).verifier).report
-    assert report.faults == ["tile 4 of level 0 is missing"]
+    assert report.faults == ["tile -1 of level 0 should not be there", "tile 4 of level 0 is missing"]
 
 
 def test_who_rewrites_the_whole_tree_is_found_by_what_was_kept(signed: Database, tmp_path: Path) -> None:
@@ -256,6 +256,14 @@ def test_checkpoints_of_several_times_are_all_compared(signed: Database, cli: Co
     (tmp_path / "all.txt").write_text(collected)
     told = json.loads(cli("audit", "verify", "--checkpoint", str(tmp_path / "all.txt"), "--json").out)
     assert (told["ok"], told["trusted_checkpoints"], told["stored_checkpoints"]) == (True, 2, 2)
+    execute(
+        signed,
+        "UPDATE audit_checkpoints AS one SET note = other.note FROM audit_checkpoints AS other"
+        " WHERE other.size <> one.size",
+    )
+    swapped = cli("audit", "verify").out
+    for size in (EVENTS, EVENTS + 100):
+        assert f"FAULT  the stored checkpoint of {size} says other than its note" in swapped
 
 
 def test_a_receipt_from_the_command_line(signed: Database, cli: CommandLine, tmp_path: Path) -> None:
