@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import json
 import re
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import pytest
 import pytest_asyncio
 
 from api.services import Services
+from cli.audit_verify import of_database
 from commands.event_mapper import EventMapper
 from domain.audit.checkpoint import Checkpoint, VerifierKey, parse
 from domain.audit.merkle import is_consistent, root_by_inclusion
 from infra.notary_key import verify
+from infra.postgres import Database
 from tests.support.client import Client, eventually
 from tests.support.cluster import Cluster
 from tests.support.event_log import lives_of_licenses
@@ -33,16 +36,23 @@ _TEXT = "convert_from(state, 'UTF8')"
 _IDS = f"SELECT notification_id, {_TEXT}::json ->> 'event_id' AS id FROM licensing_events"
 
 
+@pytest.fixture(scope="module")
+def database(cluster: Cluster) -> Iterator[Database]:
+    fresh = cluster.new_database()
+    yield fresh
+    cluster.drop(fresh)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Services, Client]]:
+async def service(
+    database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Services, Client]]:
     """Give a service whose notary signs several times a second."""
-    database = cluster.new_database()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workers.notary.SIGN_SECONDS", 0.2)
         patch.setattr("workers.notary.LOOK_SECONDS", 0.1)
         async with running(settings_for(tmp_path_factory.mktemp("data")), database) as parts:
             yield parts
-    cluster.drop(database)
 
 
 async def text(client: Client, path: str) -> str:
@@ -57,9 +67,9 @@ async def signed(client: Client) -> Checkpoint:
     return parse(await text(client, "/checkpoint")).verified(key, verify)
 
 
-async def an_event(client: Client) -> dict[str, Any]:
+async def an_event(client: Client, customer_id: str = "auditor's customer") -> dict[str, Any]:
     """Activate a device, and return that event as the admin API shows it."""
-    license = await client.new_license(customer_id="auditor's customer", email="ann@example.org")
+    license = await client.new_license(customer_id=customer_id, email="ann@example.org")
     assert (await client.activate(license, "pc", fields={"device_name": "Ann's PC"})).status == 201
     events = (await client.admin("GET", f"/licenses/{license['license_id']}/events"))["events"]
     found: dict[str, Any] = next(event for event in events if event["type"] == "license.activated")
@@ -136,6 +146,26 @@ async def test_no_spoilt_receipt_is_verified(client: Client, tmp_path: Path) -> 
         assert why in done.stderr, what
     other = str(VerifierKey(VerifierKey.parse(key).name, bytes(32)))
     assert "not signed by this key" in by_node(tmp_path, receipt, other).stderr
+
+
+async def test_erasing_changes_nothing_that_was_signed(client: Client, database: Database, tmp_path: Path) -> None:
+    event = await an_event(client, "erased")
+    before, key = await receipt_of(client, event), await text(client, "/key")
+    old = await signed(client)
+    assert (await client.admin("POST", "/customers/erased/erase?by=customer_id", {"reason": "asked"})).status == 200
+
+    async def is_signed() -> bool:
+        return (await signed(client)).size > old.size
+
+    await eventually(is_signed, 30)
+    after = await receipt_of(client, event)
+    assert (after["leaf"], after["leaf_index"]) == (before["leaf"], before["leaf_index"])
+    for receipt in (before, after):
+        assert by_node(tmp_path, receipt, key).returncode == 0
+    proof = await client.request("GET", f"{PATH}/proof/consistency?from_size={old.size}")
+    assert base64.b64decode(proof["from_root"]) == old.root
+    found = await asyncio.to_thread(of_database, database, [old], VerifierKey.parse(key))
+    assert (found.report.faults, found.report.events > old.size) == ([], True)
 
 
 async def test_inclusion_and_consistency_of_sizes_all_along(client: Client, services: Services) -> None:
