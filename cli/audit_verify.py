@@ -90,15 +90,15 @@ class Verified:
         """Give it for people, the faults left out."""
         report, covered = self.report, max((one.size for one in self.trusted), default=0)
         yield f"{report.events} events, the last at position {report.last_position}, hashed in {self.seconds:.1f} s"
-        yield f"compared with {len(self.trusted)} trusted checkpoints, which cover the first {covered} events"
+        yield f"trusted checkpoints: {len(self.trusted)}, which cover the first {covered} events"
         if report.tiles or report.checkpoints > len(self.trusted):
             stored = report.checkpoints - len(self.trusted)
-            yield f"compared with {report.tiles} stored tiles of the tree and {stored} stored checkpoints"
+            yield f"compared besides: {report.tiles} stored tiles of the tree, stored checkpoints: {stored}"
         if self.other_keys:
-            yield f"{self.other_keys} stored checkpoints are signed by other keys: their roots were compared"
+            yield f"stored checkpoints by other keys of this log: {self.other_keys}"
         if not report.fault_count:
             rest = report.events - covered
-            yield f"all is as it was signed{f'; {rest} events are newer' if rest else ''}"
+            yield f"all is as it was signed{f'; events that are newer: {rest}' if rest else ''}"
 
 
 def trusted_checkpoints(text: str, key: VerifierKey) -> list[Signed]:
