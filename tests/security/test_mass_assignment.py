@@ -38,6 +38,8 @@ class Ground:
     world: World
     seat: Seat
     anomalies: tuple[str, str]
+    mistake: tuple[str, str]
+    """A licence, and the event by which it was revoked."""
 
     def requests(self) -> list[Request]:
         """Give a request to every route that takes a body, each of which succeeds, in an order that lets it."""
@@ -70,6 +72,7 @@ class Ground:
         base = "/api/v1/admin"
         one = f"{base}/licenses/{self.seat.license['license_id']}"
         first, second = self.anomalies
+        revoked, event_id = self.mistake
         gone = str(uuid4())
         return [
             Request("POST", f"{base}/licenses", key, {"customer_id": "c"}),
@@ -79,6 +82,7 @@ class Ground:
             Request("POST", f"{one}/transfer", key, {"from_hardware_id": "third", "to_hardware_id": "fourth"}),
             Request("POST", f"{one}/devices/deactivate", key, {"hardware_id": "fourth"}),
             Request("PATCH", one, key, {"max_devices": 4}),
+            Request("POST", f"{base}/licenses/{revoked}/corrections", key, {"event_id": event_id, "reason": "r"}),
             Request("POST", f"{base}/anomalies/{first}/acknowledge", key, {}),
             Request("POST", f"{base}/anomalies/{second}/dismiss", key, {"reason": "r"}),
         ]
@@ -106,8 +110,14 @@ async def grounds(attacker: Client, ports: Ports) -> list[Ground]:
         world = await make_world(attacker)
         seat = world.seats[0]
         anomalies = tuple(record(ports.database, seat.license, explanation="so many") for _ in range(2))
-        made.append(Ground(world, seat, (anomalies[0], anomalies[1])))
+        made.append(Ground(world, seat, (anomalies[0], anomalies[1]), await revoked_by_mistake(attacker)))
     return made
+
+
+async def revoked_by_mistake(client: Client) -> tuple[str, str]:
+    license_id = (await client.new_license())["license_id"]
+    await client.admin("DELETE", f"/licenses/{license_id}")
+    return license_id, (await client.admin("GET", f"/licenses/{license_id}/history"))["events"][-1]["event_id"]
 
 
 def endpoint_of(request: Request) -> Endpoint:
@@ -193,7 +203,8 @@ def same(value: Any) -> Any:
 
 
 def test_every_route_with_a_body_is_tried(world: World) -> None:
-    requests = Ground(world, world.seats[0], (str(uuid4()), str(uuid4()))).requests()
+    nothing = str(uuid4()), str(uuid4())
+    requests = Ground(world, world.seats[0], nothing, nothing).requests()
 
     assert {(one.method, one.path) for one in map(endpoint_of, requests)} == set(WITH_BODY)
 
