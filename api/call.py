@@ -29,6 +29,11 @@ from infra.tokens import Claims
 MAX_IDEMPOTENCY_KEY = 255
 UUID_LENGTH = 36
 
+_WAS_ERASED = """
+    SELECT FROM idempotency
+    WHERE scope_hash = %s AND answer_sealed = '' AND created_at > %s - interval '24 hours'
+"""
+
 
 def as_uuid(text: str) -> UUID | None:
     """Return a text as a UUID in its usual form, or None: it can't name anything then."""
@@ -145,16 +150,34 @@ class Call:
             raise Invalid(**{"Idempotency-Key": f"must be 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters"})
         return key
 
+    async def check_not_erased(self, connection: Any) -> None:
+        """Raise AnswerErased where the first answer to the idempotency key went with whom it showed.
+
+        To be asked before anything is made of whom the request names: a repeat must not bring back who was erased.
+        """
+        key = self.idempotency_key()
+        if key is None:
+            return
+        cursor = await connection.execute(_WAS_ERASED, (_scope_hash(self._scope(), key), self.now))
+        if await cursor.fetchone() is not None:
+            raise AnswerErased
+
+    def _scope(self) -> bytes:
+        resource = sorted(self.request.match_info.items()) if self.endpoint.has_parameters else []
+        return repr((self.credential.actor, self.endpoint.method, self.endpoint.path, resource)).encode()
+
     def _idempotency(self, status: int) -> tuple[Idempotency | None, Any]:
         key = self.idempotency_key()
         if key is None:
             return None, None
-        resource = sorted(self.request.match_info.items()) if self.endpoint.has_parameters else []
-        scope = repr((self.credential.actor, self.endpoint.method, self.endpoint.path, resource)).encode()
-        vault = self.services.vault
+        scope, vault = self._scope(), self.services.vault
         keep = Idempotency(
-            scope_hash=hashlib.sha256(scope + b"\n" + key.encode()).digest(),
+            scope_hash=_scope_hash(scope, key),
             body_hash=hashlib.sha256(json.dumps(self.raw_body, sort_keys=True).encode()).digest(),
             seal=lambda body: vault.seal_answer(key, scope, b"%d\n%b" % (status, body)),
         )
         return keep, lambda sealed: vault.open_answer(key, scope, sealed)
+
+
+def _scope_hash(scope: bytes, key: str) -> bytes:
+    return hashlib.sha256(scope + b"\n" + key.encode()).digest()

@@ -14,9 +14,13 @@ from api.schemas.customers import ExportedEvent, ExportedLicense, ExportedUse
 from domain.facts import Recorded
 from infra.vault import Vault
 from projections import anomalies, customers, devices, licenses
+from projections.licenses import LicenseRow
 
 PAGE = 1_000
 """Rows of each log on a page."""
+
+LICENSES_PAGE = 100
+"""Licences on a page: each is read with its devices."""
 
 Decode = Callable[[dict[str, Any]], Recorded]
 
@@ -36,36 +40,33 @@ class CustomerExport:
         for row in await cursor.fetchall():
             self._vault.take(row["subject_id"], row["wrapped_key"])
 
-    async def licenses(self) -> list[ExportedLicense]:
-        """Return all licences, each with its devices."""
-        found: list[ExportedLicense] = []
-        for license_id in self._customer.license_ids:
-            row = await licenses.by_id(self._connection, license_id)
-            if row is None:
-                continue
-            fields = license_fields(self._vault, row)
-            used_by = await devices.of_license(self._connection, license_id)
-            shown = [device_answer(self._vault, row.subject_id, device) for device in used_by]
-            found.append(ExportedLicense(**fields, devices=shown))
-        return found
+    async def licenses(self, after: int) -> list[ExportedLicense]:
+        """Return the next licences, each with its devices."""
+        subject_ids = self._customer.subject_ids
+        rows = await licenses.of_subjects(self._connection, subject_ids, after=after, limit=LICENSES_PAGE)
+        return [await self._license(row) for row in rows]
 
     async def anomalies(self) -> list[AdminAnomalyAnswer]:
         """Return what detection has found of the licences."""
-        cursor = await self._connection.execute(customers.ANOMALIES, (self._customer.license_ids,))
-        rows = [await anomalies.by_id(self._connection, row["anomaly_id"]) for row in await cursor.fetchall()]
-        return [admin_anomaly_answer(self._vault, row) for row in rows if row is not None]
+        rows = await anomalies.of_licenses(self._connection, self._customer.license_ids)
+        return [admin_anomaly_answer(self._vault, row) for row in rows]
 
-    async def events(self, after: int, most: int = PAGE) -> list[ExportedEvent]:
+    async def events(self, after: int) -> list[ExportedEvent]:
         """Return the next events of the licences."""
-        rows = await self._page(customers.EVENTS, after, most)
+        rows = await self._page(customers.EVENTS, after)
         return [self._event(row["notification_id"], self._decode(row)) for row in rows]
 
-    async def usage(self, after: int, most: int = PAGE) -> list[ExportedUse]:
+    async def usage(self, after: int) -> list[ExportedUse]:
         """Return the next rows that the usage log has of the licences."""
-        return [self.use(row) for row in await self._page(customers.USAGE, after, most)]
+        return [self._use(row) for row in await self._page(customers.USAGE, after)]
 
-    async def _page(self, query: str, after: int, most: int) -> list[dict[str, Any]]:
-        wanted = {"licenses": self._customer.license_ids, "after": after, "most": most}
+    async def _license(self, row: LicenseRow) -> ExportedLicense:
+        used_by = await devices.of_license(self._connection, row.license_id)
+        shown = [device_answer(self._vault, row.subject_id, device) for device in used_by]
+        return ExportedLicense(**license_fields(self._vault, row), position=row.position, devices=shown)
+
+    async def _page(self, query: str, after: int) -> list[dict[str, Any]]:
+        wanted = {"licenses": self._customer.license_ids, "after": after, "most": PAGE}
         rows: list[dict[str, Any]] = await (await self._connection.execute(query, wanted)).fetchall()
         return rows
 
@@ -77,8 +78,7 @@ class CustomerExport:
             address=opened(self._vault, event.subject_id, event.cause.sealed_address),
         )
 
-    def use(self, row: dict[str, Any]) -> ExportedUse:
-        """Open a row of the usage log."""
+    def _use(self, row: dict[str, Any]) -> ExportedUse:
         kept = {name: row[name] for name in _KEPT}
         return ExportedUse(
             **kept,
@@ -90,8 +90,3 @@ class CustomerExport:
 _KEPT: Sequence[str] = [
     field.name for field in msgspec.structs.fields(ExportedUse) if field.name not in {"details", "session"}
 ]
-
-
-def last(rows: Sequence[Any], position: Callable[[Any], int]) -> int | None:
-    """Return after what to go on where a page is full, else None."""
-    return position(rows[-1]) if len(rows) >= PAGE else None

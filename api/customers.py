@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """The data subjects that a name stands for, with all their licences.
 
-    `licenses_of_others` carry the e-mail by which they were found too, but are not theirs alone.
+    `licenses_of_others` carry an e-mail of theirs too, or the one that was asked for, but are not theirs alone.
     """
 
     subjects: tuple[SubjectToErase, ...]
@@ -44,18 +44,17 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
 async def find(vault: Vault, connection: Any, name: str, by: NamedBy) -> Customer:
     """Return whom a name stands for. Raises NotFound where there is nobody, or nobody any more."""
     name = name.strip()
-    others: Sequence[UUID] = ()
     match by:
         case "customer_id":
             found = await customers.by_lookup(connection, vault.lookup_hash("customer", name))
         case "email":
-            email_hash = vault.lookup_hash("email", name)
-            found = await customers.by_email(connection, email_hash)
-            others = await customers.others_with_email(connection, email_hash, found)
+            found = await customers.by_email(connection, vault.lookup_hash("email", name))
         case "license_id":
             found = await _by_id(customers.by_license, connection, name)
         case "subject_id":
             found = await _by_id(customers.by_subject, connection, name)
+    asked_for = vault.lookup_hash("email", name) if by == "email" else None
+    others = await customers.others_with_email(connection, asked_for, found)
     if not found:
         named = {"licenses_of_others": [str(license_id) for license_id in others]} if others else {}
         raise NotFound("Customer not found", **named)

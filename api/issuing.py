@@ -53,9 +53,10 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True):
 
 
 async def order_of(call: Call, wanted: Sequence[Wanted]) -> tuple[IssueLicenses, list[LicenseAnswer]]:
-    """Make the order, and the answers that hold once it is carried out."""
+    """Make the order, and the answers that hold once it is carried out. Raises AnswerErased, OrderOutdated."""
     services = call.services
     async with services.pool.connection() as connection:
+        await call.check_not_erased(connection)
         prepared = await prepare(services.vault, services.subjects, connection, wanted, call.now)
     licenses = tuple(license for license, _ in prepared)
     subject_ids = {license.subject_id for license in licenses}

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ import msgspec
 
 from api import customers
 from api.body import to_struct
-from api.customer_export import PAGE, CustomerExport
+from api.customer_export import LICENSES_PAGE, PAGE, CustomerExport
 from api.customers import Customer
 from api.schemas.customers import EraseRequest, NamedBy
 from cli.core import Workbench
@@ -78,30 +79,34 @@ async def export(bench: Workbench, name: str, by: NamedBy, out: str) -> Exported
     exported = CustomerExport(bench.vault, bench.connection, found, decoder())
     await exported.open()
     with _target(out) as file, working("Exporting"):
-        licenses = await exported.licenses()
         head = {
             "subject_ids": found.subject_ids,
             "licenses_of_others": found.licenses_of_others,
-            "licenses": licenses,
             "anomalies": await exported.anomalies(),
         }
         # The object goes on after its last brace.
         file.write(_encode(head)[:-1])
-        events = await _write(file, b"events", exported.events, lambda event: event.position)
-        usage = await _write(file, b"usage", exported.usage, lambda use: use.id)
+        licenses = await _write(file, b"licenses", exported.licenses, attrgetter("position"), LICENSES_PAGE)
+        events = await _write(file, b"events", exported.events, attrgetter("position"), PAGE)
+        usage = await _write(file, b"usage", exported.usage, attrgetter("id"), PAGE)
         file.write(b"}\n")
-    return Exported(len(licenses), events, usage)
+    return Exported(licenses, events, usage)
 
 
 async def _write(
-    file: BinaryIO, name: bytes, read: Callable[[int], Awaitable[Sequence[Any]]], position: Callable[[Any], int]
+    file: BinaryIO,
+    name: bytes,
+    read: Callable[[int], Awaitable[Sequence[Any]]],
+    position: Callable[[Any], int],
+    most: int,
 ) -> int:
+    """Write a list, page after page of at most so many; return how many there were."""
     file.write(b',"%b":[' % name)
     written, after = 0, 0
     while rows := await read(after):
         file.write((b",\n" if written else b"\n") + b",\n".join(map(_encode, rows)))
         written, after = written + len(rows), position(rows[-1])
-        if len(rows) < PAGE:
+        if len(rows) < most:
             break
     file.write(b"]")
     return written

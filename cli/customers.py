@@ -61,7 +61,7 @@ def erase(
     else:
         write_fields(erased)
         if erased["licenses_of_others"]:
-            say("other licences carry this e-mail too: nothing of those was erased")
+            say("other licences carry an e-mail of theirs too: nothing of those was erased")
 
 
 def export(

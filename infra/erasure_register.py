@@ -9,9 +9,10 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -33,6 +34,7 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Erasure).decode
+_SUBJECT = re.compile(rb'"subject_id":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')
 
 
 class ErasureRegister:
@@ -49,7 +51,7 @@ class ErasureRegister:
         with self._locked() as descriptor:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                # Whoever wrote last was killed within a line: that erasure had not begun.
+                # Whoever wrote last was killed within a line.
                 lines = b"\n" + lines
             while lines:
                 lines = lines[os.write(descriptor, lines) :]
@@ -60,7 +62,8 @@ class ErasureRegister:
     def read(self) -> list[Erasure]:
         """Return all lines, each subject's first one only; none where there is no file. Raises OSError.
 
-        A line that can't be read is logged each time: either its writer was killed, or the file is damaged.
+        A line that can't be read is logged each time: either its writer was killed, or the file is damaged. Whom it
+        names is erased all the same.
         """
         try:
             lines = self.path.read_bytes().split(b"\n")
@@ -71,11 +74,12 @@ class ErasureRegister:
             if not line.strip():
                 continue
             try:
-                erasure = _decode(line)
+                erasure: Erasure | None = _decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 log.warning("line %d of the register of erasures (%s) can't be read", number, self.path)
-                continue
-            found.setdefault(erasure.subject_id, erasure)
+                erasure = _salvaged(line)
+            if erasure is not None:
+                found.setdefault(erasure.subject_id, erasure)
         return list(found.values())
 
     @contextmanager
@@ -94,3 +98,14 @@ class ErasureRegister:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _salvaged(line: bytes) -> Erasure | None:
+    """Return the erasure of a line that can't be read, where it still says whose: it was ordered, whenever and by whom.
+
+    Nobody else is erased by that: of an id that is damaged too, nobody is the subject.
+    """
+    named = _SUBJECT.search(line)
+    if named is None:
+        return None
+    return Erasure(subject_id=UUID(named[1].decode()), ordered_at=datetime.now(UTC), ordered_by="unknown")

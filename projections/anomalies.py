@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -60,6 +61,7 @@ _SELECT = SQL("""
 
 BY_ID = _SELECT + SQL("WHERE a.anomaly_id = %s")
 _OF_LICENSE = _SELECT + SQL("WHERE a.license_id = %s ORDER BY a.position DESC")
+_OF_LICENSES = _SELECT + SQL("JOIN unnest(%s::uuid[]) AS license (id) ON a.license_id = license.id ORDER BY a.position")
 
 _CONDITIONS = {
     "license_id": SQL("a.license_id = {}"),
@@ -86,6 +88,11 @@ async def by_id(connection: Any, anomaly_id: UUID) -> AnomalyRow | None:
 async def of_license(connection: Any, license_id: UUID) -> list[AnomalyRow]:
     """Return all that was recorded about a licence, the newest first: a few a week at most, since alerts are quiet."""
     return [row_of(row) for row in await (await connection.execute(_OF_LICENSE, (license_id,))).fetchall()]
+
+
+async def of_licenses(connection: Any, license_ids: Sequence[UUID]) -> list[AnomalyRow]:
+    """Return all that was recorded about some licences, the oldest first."""
+    return [row_of(row) for row in await (await connection.execute(_OF_LICENSES, (list(license_ids),))).fetchall()]
 
 
 async def page(connection: Any, wanted: AnomalyFilter, *, offset: int, limit: int) -> tuple[list[AnomalyRow], int]:

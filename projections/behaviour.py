@@ -5,7 +5,7 @@ All of it is of one moment: that of the consumer's positions. Whoever writes it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -37,7 +37,8 @@ _KEEP_LICENSES = """
     INSERT INTO license_behaviour (license_id, state) SELECT * FROM unnest(%b::uuid[], %b::bytea[])
     ON CONFLICT (license_id) DO UPDATE SET state = excluded.state
 """
-_CHANGE_LICENSE = "UPDATE license_behaviour SET state = %s WHERE license_id = %s"
+_CHANGE_LICENSE = "UPDATE license_behaviour SET state = %s WHERE license_id = %s AND state = %s"
+_DROP_LICENSE = "DELETE FROM license_behaviour WHERE license_id = %s AND state = %s"
 _ADDRESSES = "SELECT address_hash, state FROM address_behaviour"
 _KEEP_ADDRESSES = """
     INSERT INTO address_behaviour (address_hash, last_seen_at, state)
@@ -45,6 +46,8 @@ _KEEP_ADDRESSES = """
     FROM unnest(%b::bytea[], %b::float8[], %b::bytea[]) AS new (hash, seen, state)
     ON CONFLICT (address_hash) DO UPDATE SET last_seen_at = excluded.last_seen_at, state = excluded.state
 """
+_AT_ONCE = 1_000
+"""States that are read together: at most 4 KB each."""
 _DROP_ADDRESSES = "DELETE FROM address_behaviour WHERE address_hash = ANY(%s)"
 
 
@@ -111,19 +114,22 @@ def keep_licenses(connection: Connection[Any], states: Iterable[tuple[str, bytes
         connection.execute(_KEEP_LICENSES, ([UUID(license_id) for license_id, _ in rows], [state for _, state in rows]))
 
 
-async def begin_anew(connection: Any, ids: Collection[UUID]) -> None:
+async def begin_anew(connection: Any, ids: Sequence[UUID]) -> None:
     """Forget who used licences, when and where; what they allow is kept. A state that is damaged goes as a whole.
 
-    One statement a licence: whoever works on the log may hold some of these rows while it waits for others.
+    One statement a licence: whoever works on the log may hold some of these rows while it waits for others. What that
+    one stores meanwhile stays: it comes to the erasure itself, or was there already.
     """
-    cursor = await connection.execute(_LICENSES, (list(ids),))
-    for row in await cursor.fetchall():
-        try:
-            state = dumps(terms_of(loads_license(bytes(row["state"]))))
-        except (DecodeError, UnicodeDecodeError):
-            await connection.execute("DELETE FROM license_behaviour WHERE license_id = %s", (row["license_id"],))
-        else:
-            await connection.execute(_CHANGE_LICENSE, (state, row["license_id"]))
+    for start in range(0, len(ids), _AT_ONCE):
+        cursor = await connection.execute(_LICENSES, (ids[start : start + _AT_ONCE],))
+        for row in await cursor.fetchall():
+            stored = bytes(row["state"])
+            try:
+                state = dumps(terms_of(loads_license(stored)))
+            except (DecodeError, UnicodeDecodeError):
+                await connection.execute(_DROP_LICENSE, (row["license_id"], stored))
+            else:
+                await connection.execute(_CHANGE_LICENSE, (state, row["license_id"], stored))
 
 
 def addresses(connection: Connection[Any]) -> list[tuple[str, bytes]]:

@@ -12,19 +12,27 @@ _BY_LOOKUP = "SELECT subject_id FROM data_subjects WHERE lookup_hash = %s AND wr
 
 # Whoever has a customer id is found by that alone: a company's licences carry the e-mails of several people. Nor is
 # anybody found by an e-mail that only some of the licences carry, such as one that was handed on.
+# Each subject is looked at once, and not once for each licence.
 _BY_EMAIL = """
+    WITH named AS MATERIALIZED (
+        SELECT DISTINCT subject_id FROM licenses WHERE email_hash = %(hash)s AND customer_id_sealed IS NULL
+    )
     SELECT s.subject_id FROM data_subjects s WHERE s.lookup_hash = %(hash)s AND s.wrapped_key IS NOT NULL
     UNION
-    SELECT l.subject_id FROM licenses l JOIN data_subjects s USING (subject_id)
-    WHERE l.email_hash = %(hash)s AND l.customer_id_sealed IS NULL AND s.wrapped_key IS NOT NULL
+    SELECT n.subject_id FROM named n JOIN data_subjects s USING (subject_id)
+    WHERE s.wrapped_key IS NOT NULL
         AND NOT EXISTS (
             SELECT FROM licenses other
-            WHERE other.subject_id = l.subject_id AND other.email_hash IS DISTINCT FROM %(hash)s
+            WHERE other.subject_id = n.subject_id AND other.email_hash IS DISTINCT FROM %(hash)s
         )
     ORDER BY subject_id
 """
 _OTHERS_WITH_EMAIL = """
-    SELECT license_id FROM licenses WHERE email_hash = %s AND NOT subject_id = ANY(%s) ORDER BY position
+    SELECT license_id FROM licenses
+    WHERE NOT subject_id = ANY(%(found)s) AND email_hash IN (
+        SELECT %(hash)s::bytea UNION SELECT email_hash FROM licenses WHERE subject_id = ANY(%(found)s)
+    )
+    ORDER BY position
 """
 _BY_SUBJECT = "SELECT subject_id FROM data_subjects WHERE subject_id = %s AND wrapped_key IS NOT NULL"
 _BY_LICENSE = """
@@ -35,17 +43,18 @@ _LICENSES = "SELECT subject_id, license_id FROM licenses WHERE subject_id = ANY(
 
 SUBJECTS = "SELECT subject_id, wrapped_key, created_at FROM data_subjects WHERE subject_id = ANY(%s)"
 
-ANOMALIES = "SELECT anomaly_id FROM anomalies WHERE license_id = ANY(%s) ORDER BY position"
-
+# Joined, so that each licence is looked up by the index: a plan for any array compares each row with all of its ids.
 EVENTS = """
-    SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events
-    WHERE originator_id = ANY(%(licenses)s) AND notification_id > %(after)s ORDER BY notification_id LIMIT %(most)s
+    SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state
+    FROM unnest(%(licenses)s::uuid[]) AS license (id) JOIN licensing_events e ON e.originator_id = license.id
+    WHERE e.notification_id > %(after)s ORDER BY e.notification_id LIMIT %(most)s
 """
 
 USAGE = """
-    SELECT id, occurred_at, type, operation, license_id, subject_id, hardware_id, api_key_id, reason, app_version,
-        client_time, country, details_sealed, session_sealed
-    FROM usage WHERE license_id = ANY(%(licenses)s) AND id > %(after)s ORDER BY id LIMIT %(most)s
+    SELECT u.id, u.occurred_at, u.type, u.operation, u.license_id, u.subject_id, u.hardware_id, u.api_key_id, u.reason,
+        u.app_version, u.client_time, u.country, u.details_sealed, u.session_sealed
+    FROM unnest(%(licenses)s::uuid[]) AS license (id) JOIN usage u ON u.license_id = license.id
+    WHERE u.id > %(after)s ORDER BY u.id LIMIT %(most)s
 """
 
 
@@ -73,9 +82,9 @@ async def _subjects(connection: Any, query: str, parameters: Any) -> list[UUID]:
     return [row["subject_id"] for row in await (await connection.execute(query, parameters)).fetchall()]
 
 
-async def others_with_email(connection: Any, email_hash: bytes, subject_ids: Sequence[UUID]) -> list[UUID]:
-    """Return the licences of other data subjects that carry an e-mail."""
-    cursor = await connection.execute(_OTHERS_WITH_EMAIL, (email_hash, list(subject_ids)))
+async def others_with_email(connection: Any, email_hash: bytes | None, subject_ids: Sequence[UUID]) -> list[UUID]:
+    """Return the licences of other data subjects that carry an e-mail of these ones', or this one."""
+    cursor = await connection.execute(_OTHERS_WITH_EMAIL, {"hash": email_hash, "found": list(subject_ids)})
     return [row["license_id"] for row in await cursor.fetchall()]
 
 

@@ -84,14 +84,14 @@ def add_use(queue: Queue[Row], use: Mapping[str, Any], senders: Senders, instanc
 
 
 def show(engine: Engine, row: Row, at: float) -> list[Finding]:
-    """Show a row in its turn to the engine, which has its licence's state; return what it completes."""
+    """Show a row in its turn to the engine, which has its licence's state; return what it completes.
+
+    An erasure is no such row: the states of all licences that it names are needed for that.
+    """
     if row.seen is not None:
         return engine.observe(row.seen)
     if isinstance(row.word, SettingsChanged) and row.word.section == thresholds.SECTION:
         engine.use(thresholds.of_change(row.word))
-    elif isinstance(row.word, CustomerErased):
-        for erased in row.word.license_ids:
-            engine.begin_anew(str(erased))
     elif isinstance(row.word, AnomalyResolved) and row.word.resolution == "dismissed":
         word = row.word
         license_id = None if word.license_id is None else str(word.license_id)

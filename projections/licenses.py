@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -59,6 +60,7 @@ _SELECT = SQL("""
 
 BY_ID = _SELECT + SQL("WHERE l.license_id = %s")
 BY_KEY = _SELECT + SQL("WHERE l.key_digest = %s")
+_OF_SUBJECTS = _SELECT + SQL("WHERE l.subject_id = ANY(%s) AND l.position > %s ORDER BY l.position LIMIT %s")
 
 _CONDITIONS = {
     "subject_id": SQL("l.subject_id = {}"),
@@ -95,6 +97,12 @@ async def ids_of_subject(connection: Any, subject_id: UUID) -> list[UUID]:
         "SELECT license_id FROM licenses WHERE subject_id = %s ORDER BY position", (subject_id,)
     )
     return [row["license_id"] for row in await cursor.fetchall()]
+
+
+async def of_subjects(connection: Any, subject_ids: Sequence[UUID], *, after: int, limit: int) -> list[LicenseRow]:
+    """Return up to `limit` licences of data subjects that were issued after a log position, the oldest first."""
+    cursor = await connection.execute(_OF_SUBJECTS, (list(subject_ids), after, limit))
+    return [row_of(row) for row in await cursor.fetchall()]
 
 
 async def _one(connection: Any, query: Composed, value: object) -> LicenseRow | None:

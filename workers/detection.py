@@ -142,6 +142,8 @@ class Detection:
                 self._connection, (taken.row.subject_id for taken in batch if taken.row.tells_address)
             )
             for taken in batch:
+                if isinstance(taken.row.word, CustomerErased):
+                    self._begin_anew(taken.row.word)
                 self._look(taken, now)
             self._reached = batch[-1].reached
             passed += len(batch)
@@ -155,6 +157,18 @@ class Detection:
         for license_id in sorted(license_ids):
             self._resident[license_id] = None
             self._resident.move_to_end(license_id)
+
+    def _begin_anew(self, word: CustomerErased) -> None:
+        """Forget who used the licences of whoever was erased. What is left of each is small, and stored with the step.
+
+        In parts: there may be very many, and what is remembered of one is not small before.
+        """
+        for start in range(0, len(word.license_ids), _AT_ONCE):
+            names = set(map(str, word.license_ids[start : start + _AT_ONCE]))
+            self._load(names)
+            for name in names:
+                self._engine.begin_anew(name)
+            self._touched |= names
 
     def _look(self, taken: Taken, now: float) -> None:
         """Show one row to the engine. What it can't take is set aside, and detection goes on without."""
@@ -174,10 +188,6 @@ class Detection:
             self._touched_addresses.add(row.seen.address)
         elif isinstance(row.word, AnomalyResolved) and row.word.address_hash is not None:
             self._touched_addresses.add(row.word.address_hash.hex())
-        elif isinstance(row.word, CustomerErased):
-            erased = set(map(str, row.word.license_ids))
-            self._load(erased)
-            self._touched |= erased
         self._found.extend(self._recorded(finding, row, now) for finding in show(self._engine, row, taken.at))
 
     def _recorded(self, finding: Finding, row: Row, now: float) -> Recorded:

@@ -11,7 +11,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from api import customers
 from api.call import Call
-from api.customer_export import CustomerExport, last
+from api.customer_export import LICENSES_PAGE, PAGE, CustomerExport
 from api.customers import Customer
 from api.endpoint import Auth, Endpoint
 from api.responses import Answer, answer
@@ -64,7 +64,7 @@ async def erase(call: Call) -> Answer:
 
 
 async def export(call: Call) -> Answer:
-    """Show all that is stored of a customer, the logs page by page."""
+    """Show all that is stored of a customer, page by page."""
     query: ExportQuery = call.query
     services = call.services
     async with services.pool.connection() as connection, snapshot(connection):
@@ -77,23 +77,22 @@ async def export(call: Call) -> Answer:
 
 
 async def _page(exported: CustomerExport, found: Customer, query: ExportQuery) -> ExportAnswer:
-    is_first = query.events_after == query.usage_after == 0
+    is_first = query.licenses_after == query.events_after == query.usage_after == 0
+    licenses = await exported.licenses(query.licenses_after)
     events = await exported.events(query.events_after)
     usage = await exported.usage(query.usage_after)
-    more_events, more_usage = last(events, lambda row: row.position), last(usage, lambda row: row.id)
-    if more_events is not None or more_usage is not None:
-        # Where one of them has ended, the next page begins where it ended.
-        more_events = events[-1].position if events else query.events_after
-        more_usage = usage[-1].id if usage else query.usage_after
+    has_more = len(licenses) >= LICENSES_PAGE or len(events) >= PAGE or len(usage) >= PAGE
+    # Where one of them has ended, its next page begins where it ended.
     return ExportAnswer(
         subject_ids=found.subject_ids,
         licenses_of_others=list(found.licenses_of_others),
-        licenses=await exported.licenses() if is_first else [],
+        licenses=licenses,
         anomalies=await exported.anomalies() if is_first else [],
         events=events,
         usage=usage,
-        next_events_after=more_events,
-        next_usage_after=more_usage,
+        next_licenses_after=(licenses[-1].position if licenses else query.licenses_after) if has_more else None,
+        next_events_after=(events[-1].position if events else query.events_after) if has_more else None,
+        next_usage_after=(usage[-1].id if usage else query.usage_after) if has_more else None,
     )
 
 

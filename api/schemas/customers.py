@@ -34,7 +34,7 @@ class ErasedAnswer(msgspec.Struct, kw_only=True):
     """Who was erased, and which licences were theirs.
 
     `record_id` is the data subject under whose key the reason is kept; it can be erased too. `licenses_of_others` carry
-    the e-mail by which they were named: nothing of those was erased.
+    an e-mail of theirs: nothing of those was erased.
     """
 
     subject_ids: list[UUID]
@@ -45,15 +45,17 @@ class ErasedAnswer(msgspec.Struct, kw_only=True):
 
 
 class ExportQuery(EraseQuery, kw_only=True):
-    """What the path's name is, and after which rows of the logs to go on."""
+    """What the path's name is, and after which licences and rows of the logs to go on."""
 
+    licenses_after: Position = 0
     events_after: Position = 0
     usage_after: Position = 0
 
 
 class ExportedLicense(LicenseAnswer, kw_only=True):
-    """A licence and its devices."""
+    """A licence and its devices; `position` is that of the event that issued it."""
 
+    position: int
     devices: list[DeviceAnswer]
 
 
@@ -82,10 +84,9 @@ class ExportedUse(msgspec.Struct, kw_only=True):
 
 
 class ExportAnswer(msgspec.Struct, kw_only=True):
-    """All that is stored of a customer, the logs page by page.
+    """All that is stored of a customer, page by page; anomalies are on the first one.
 
-    Licences and anomalies are on the first page. Where there is more, `next_events_after` and `next_usage_after` are
-    what to ask for next; both are null on the last page.
+    Where there is more, the three of `next_…_after` are what to ask for next; all are null on the last page.
     """
 
     subject_ids: list[UUID]
@@ -94,5 +95,6 @@ class ExportAnswer(msgspec.Struct, kw_only=True):
     anomalies: list[AdminAnomalyAnswer]
     events: list[ExportedEvent]
     usage: list[ExportedUse]
+    next_licenses_after: int | None
     next_events_after: int | None
     next_usage_after: int | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -147,3 +148,26 @@ async def test_an_answer_that_shows_whoever_was_erased_is_not_kept(
     with pytest.raises(OrderOutdated):
         await writer.execute(Submission(repeat, limits, idempotency=keep, shows=(person,)))
     assert isinstance(await writer.execute(Submission(repeat, limits, idempotency=keep)), bytes)
+
+
+async def test_an_answer_kept_anew_a_day_later_shows_whom_it_shows_then(
+    writer: GroupCommitWriter, database: Database
+) -> None:
+    license_id, first, second, kept = uuid4(), subject(database), subject(database), subject(database)
+    await carry_out(writer, issued(first, license_id))
+    keep = Idempotency(b"scope", b"body", lambda answer: b"sealed:" + answer)
+    yesterday = replace(activate(license_id, "pc", repeatable=True), now=now() - timedelta(hours=25))
+    await writer.execute(Submission(yesterday, limits, idempotency=keep, shows=(first,)))
+    today = activate(license_id, "pc", repeatable=True)
+    await writer.execute(Submission(today, limits, idempotency=keep, shows=(second,)))
+
+    def answer() -> bytes:
+        with database.connect() as connection:
+            row = connection.execute("SELECT answer_sealed FROM idempotency").fetchone()
+        assert row is not None
+        return bytes(row["answer_sealed"])
+
+    await carry_out(writer, erased(kept, first, license_id))
+    assert answer().startswith(b"sealed:"), "it shows somebody else by now"
+    await carry_out(writer, erased(kept, second))
+    assert answer() == b""

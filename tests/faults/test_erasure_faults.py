@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aiohttp
+import msgspec
 import pytest
 
+import cli.workers
+import workers.detection
 from api.services import Services
 from commands import usage_log
-from domain.anomalies.state import LicenseState, loads_license
+from domain.anomalies.state import LicenseState, dumps, loads_license
 from infra.erasure_register import Erasure, ErasureRegister
 from infra.postgres import Database
+from projections import behaviour
 from tests.support.client import Client, Reply, eventually
 from tests.support.cluster import Cluster
 from tests.support.nursery import Nursery
@@ -103,33 +109,68 @@ async def test_a_process_without_traffic_forgets_too(
         await eventually(has_forgotten)
 
 
-async def test_the_anomaly_worker_forgets_and_begins_the_licence_anew(cluster: Cluster, tmp_path: Path) -> None:
+async def test_the_anomaly_worker_forgets_and_begins_the_licences_anew(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the worker has in memory, too: what it sees afterwards is put on top of nothing."""
+    monkeypatch.setattr(workers.detection, "_AT_ONCE", 2)
+    put_together = cli.workers._detection
+    monkeypatch.setattr(cli.workers, "_detection", lambda *given: put_together(*given)._replace(settle_seconds=0.2))
     database = cluster.new_database()
 
-    async def remembered() -> list[dict[str, Any]]:
+    def states() -> list[LicenseState]:
         with database.connect() as connection:
-            return connection.execute("SELECT state FROM license_behaviour").fetchall()
+            rows = connection.execute("SELECT state FROM license_behaviour").fetchall()
+        return [loads_license(bytes(row["state"])) for row in rows]
 
-    async def passed() -> bool:
+    async def has_passed() -> bool:
         with database.connect() as connection:
             row = connection.execute(
-                "SELECT event_position >= (SELECT max(notification_id) FROM licensing_events) AS passed"
-                " FROM consumers WHERE consumer = 'anomaly'"
+                "SELECT event_position >= (SELECT max(notification_id) FROM licensing_events)"
+                " AND usage_position >= (SELECT max(id) FROM usage) AS passed FROM consumers WHERE consumer = 'anomaly'"
             ).fetchone()
         return bool(row and row["passed"])
 
     async with running(settings_for(tmp_path), database) as (_, client):
-        license = await client.new_license(customer_id="acme")
-        await client.activate(license, "hw")
-        await client.validate(license, "hw")
-        await eventually(remembered, 40)
-        assert loads_license((await remembered())[0]["state"]).devices
+        licenses = [await client.new_license(customer_id="acme") for _ in range(5)]
+        for license in licenses:
+            await client.activate(license, "hw")
+            await client.validate(license, "hw")
+        await eventually(has_passed, 40)
+        assert [(len(state.devices), state.has_activations) for state in states()] == [(1, True)] * 5
         assert (await erase(client, "acme")).status == 200
-        at_once = loads_license((await remembered())[0]["state"])
-        assert at_once == LicenseState(0, max_devices=3), "what the licence allows is no secret"
-        await eventually(passed, 40)
-        assert loads_license((await remembered())[0]["state"]) == at_once, "the worker had another in memory"
+        assert states() == [LicenseState(0, max_devices=3)] * 5, "what a licence allows is no secret"
+        await eventually(has_passed, 40)
+        for license in licenses:
+            assert (await client.validate(license, "hw")).status == 200
+        await eventually(has_passed, 40)
+        assert [(len(state.devices), state.has_activations) for state in states()] == [(1, False)] * 5
     cluster.drop(database)
+
+
+async def test_what_the_anomaly_worker_stores_meanwhile_stays(database: Database) -> None:
+    """It comes to the erasure in its turn, or was there before: what was read by then is older."""
+    license_id, damaged = uuid4(), uuid4()
+    used = dumps(LicenseState(1, max_devices=7, has_activations=True))
+    newer = dumps(LicenseState(0, max_devices=9))
+
+    class Overtaken:
+        """A connection by which somebody reads, and before he writes the worker does."""
+
+        def __init__(self, connection: Any) -> None:
+            self._connection = connection
+
+        async def execute(self, query: str, parameters: Any) -> Any:
+            if not query.startswith("SELECT"):
+                await self._connection.execute("UPDATE license_behaviour SET state = %s", (newer,))
+            return await self._connection.execute(query, parameters)
+
+    async with await database.connect_async() as connection:
+        for id, state in ((license_id, used), (damaged, b"?")):
+            await connection.execute("INSERT INTO license_behaviour VALUES (%s, %s)", (id, state))
+        await behaviour.begin_anew(Overtaken(connection), [license_id, damaged])
+        rows = await (await connection.execute("SELECT state FROM license_behaviour")).fetchall()
+    assert [bytes(row["state"]) for row in rows] == [newer, newer]
 
 
 async def test_orders_race_with_erasures_on_two_processes(cluster: Cluster, tmp_path: Path) -> None:
@@ -256,13 +297,14 @@ async def test_without_a_register_nobody_is_erased(cluster: Cluster, tmp_path: P
     cluster.drop(database)
 
 
+def erasure(number: int) -> Erasure:
+    return Erasure(subject_id=UUID(int=number), ordered_at=datetime(2026, 1, 1, tzinfo=UTC), ordered_by="admin:maria")
+
+
 def test_a_line_that_was_cut_off_harms_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     register = ErasureRegister(tmp_path / "new" / "erasures.jsonl")
     assert register.read() == []
-    first, second = (
-        Erasure(subject_id=UUID(int=number), ordered_at=datetime(2026, 1, 1, tzinfo=UTC), ordered_by="admin:maria")
-        for number in (1, 2)
-    )
+    first, second = erasure(1), erasure(2)
     register.add([first])
     with register.path.open("ab") as file:
         file.write(b'{"subject_id":"0000')
@@ -270,3 +312,48 @@ def test_a_line_that_was_cut_off_harms_no_other(tmp_path: Path, caplog: pytest.L
     assert register.read() == [first, second]
     assert "line 2 of the register" in caplog.text
     assert register.path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("damage", [lambda line: line[:70], lambda line: line.replace(b"2026", b"\xff\x00!")])
+def test_whom_a_damaged_line_still_names_is_erased(tmp_path: Path, damage: Any) -> None:
+    register = ErasureRegister(tmp_path / "erasures.jsonl")
+    register.add([erasure(1), erasure(2), erasure(3)])
+    lines = register.path.read_bytes().splitlines()
+    register.path.write_bytes(b"\n".join([lines[0], damage(lines[1]), lines[2], lines[0]]) + b"\n")
+    found = register.read()
+    assert [one.subject_id for one in found] == [UUID(int=number) for number in (1, 2, 3)]
+    assert (found[0], found[2]) == (erasure(1), erasure(3))
+    assert found[1].ordered_by == "unknown"
+
+
+def test_a_line_is_on_the_disk_when_it_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register = ErasureRegister(tmp_path / "new" / "erasures.jsonl")
+    synced: list[tuple[str, int]] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, os.fstat(descriptor).st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    register.add([erasure(1)])
+    size = register.path.stat().st_size
+    assert synced[0] == ("erasures.jsonl", size), "the whole line"
+    assert [name for name, _ in synced] == ["erasures.jsonl", "new"], "and the name of a file that is new"
+    register.add([erasure(2)])
+    assert synced[2:] == [("erasures.jsonl", register.path.stat().st_size)]
+
+
+def test_nobody_writes_within_anothers_line(tmp_path: Path) -> None:
+    register = ErasureRegister(tmp_path / "erasures.jsonl")
+    register.add([erasure(1)])
+    with register.path.open("ab") as another:
+        fcntl.flock(another, fcntl.LOCK_EX)
+        writing = Thread(target=register.add, args=([erasure(2)],))
+        writing.start()
+        line = msgspec.json.encode(erasure(3))
+        another.write(line[:30])
+        another.flush()
+        writing.join(0.3)
+        assert writing.is_alive(), "it waits for its turn"
+        another.write(line[30:] + b"\n")
+    writing.join(10)
+    assert register.read() == [erasure(1), erasure(3), erasure(2)]

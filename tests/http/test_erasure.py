@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 from uuid import UUID
 
 import pytest
@@ -176,6 +176,29 @@ async def test_by_email_whoever_is_known_by_it_alone_is_found(client: Client) ->
     assert (await client.b_client("POST", "/activate", device)).status == 404
 
 
+async def test_other_licences_with_an_email_of_hers_are_named_however_she_is(client: Client) -> None:
+    emails = [f"{who}@many.example" for who in ("ida", "ina")]
+    for email in emails:
+        await client.new_license(customer_id="many", email=email)
+    body = {"email": "INA@many.example", "product": "App", "edition": "Pro", "max_activations": 2}
+    hers = (await client.b_admin("POST", "/licenses", body)).body["license_id"]
+    other = (await client.new_license(customer_id="another", email=emails[0]))["license_id"]
+    await client.new_license(customer_id="yet another", email="eva@many.example")
+    erased = await erase(client, "many")
+    assert sorted(erased["licenses_of_others"]) == sorted([hers, other])
+    assert len(erased["license_ids"]) == 2
+    assert (await erase(client, other, "license_id"))["licenses_of_others"] == []
+
+
+@pytest.mark.parametrize("by", ["license_id", "subject_id"])
+async def test_whoever_was_erased_is_nobody_by_any_id(client: Client, by: str) -> None:
+    await client.new_license(customer_id=f"once by {by}")
+    erased = await erase(client, f"once by {by}")
+    ids = erased["license_ids"] if by == "license_id" else erased["subject_ids"]
+    assert (await erase(client, ids[0], by)).status == 404
+    assert (await client.admin("GET", f"/customers/{ids[0]}/export?by={by}")).status == 404
+
+
 async def test_by_email_nobody_loses_what_another_has_taken_over(client: Client) -> None:
     body = {"email": "uma@example.org", "product": "App", "edition": "Pro", "max_activations": 2}
     hers, handed_on = [(await client.b_admin("POST", "/licenses", body)).body["license_id"] for _ in range(2)]
@@ -188,7 +211,7 @@ async def test_by_email_nobody_loses_what_another_has_taken_over(client: Client)
 
 
 async def test_a_kept_answer_goes_with_whom_it_shows_and_nothing_is_done_twice(
-    client: Client, database: Database
+    client: Client, services: Services, database: Database
 ) -> None:
     body = {"customer_id": "kept", "email": EMAIL, "max_devices": 1}
     created = await client.admin("POST", "/licenses", body, idempotency_key="kept-1")
@@ -210,6 +233,8 @@ async def test_a_kept_answer_goes_with_whom_it_shows_and_nothing_is_done_twice(
     rows = stored(database, "SELECT body_hash, answer_sealed FROM idempotency WHERE subject_ids @> %s", [UUID(subject)])
     assert rows == [{"body_hash": b"", "answer_sealed": b""}] * 3
     assert (await client.admin("GET", "/licenses?customer_id=kept"))["licenses"] == []
+    lookup = services.subjects.lookup_hash("kept", None)
+    assert stored(database, "SELECT FROM data_subjects WHERE lookup_hash = %s", lookup) == [], "nor is she known again"
 
 
 async def test_memory_forgets(client: Client, services: Services, database: Database) -> None:
@@ -241,30 +266,42 @@ async def test_an_export_has_all_that_is_stored_of_a_person(client: Client) -> N
     assert [use["type"] for use in exported["usage"]] == ["device.heartbeat", "license.validation.failed"]
     assert exported["usage"][0]["session"] == SESSION
     assert exported["usage"][0]["details"]["address"] == client.address
-    assert (exported["next_events_after"], exported["next_usage_after"]) == (None, None)
+    assert [value for name, value in exported.items() if name.startswith("next_")] == [None] * 3
     assert (await client.admin("GET", "/customers/nobody/export")).status == 404
     await erase(client, "exported")
     assert (await client.admin("GET", "/customers/exported/export")).status == 404
 
 
-async def test_an_export_goes_on_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.customer_export.PAGE", 2)
-    license = await client.new_license(customer_id="long")
-    for number in range(3):
-        await client.activate(license, f"hw-{number}")
-        await client.validate(license, f"hw-{number}")
-        await client.validate(license, f"hw-{number}")
-    events, usage, path = [], [], "/customers/long/export"
-    for _ in range(4):
+@pytest.mark.parametrize("licenses, uses", [(1, 3), (5, 0), (4, 1)])
+async def test_an_export_goes_on_page_by_page(
+    client: Client, monkeypatch: pytest.MonkeyPatch, licenses: int, uses: int
+) -> None:
+    for name in ("api.customer_export.PAGE", "api.routes.admin_customers.PAGE"):
+        monkeypatch.setattr(name, 2)
+    for name in ("api.customer_export.LICENSES_PAGE", "api.routes.admin_customers.LICENSES_PAGE"):
+        monkeypatch.setattr(name, 2)
+    customer = f"long-{licenses}"
+    made = [await client.new_license(customer_id=customer) for _ in range(licenses)]
+    for number in range(uses):
+        await client.activate(made[0], f"hw-{number}")
+        await client.validate(made[0], f"hw-{number}")
+        await client.validate(made[0], f"hw-{number}")
+    found: dict[str, list[Any]] = {"licenses": [], "events": [], "usage": []}
+    path, pages = f"/customers/{customer}/export", 0
+    while path:
         page = await client.admin("GET", path)
-        events += [event["position"] for event in page["events"]]
-        usage += [use["id"] for use in page["usage"]]
-        if page["next_events_after"] is None:
-            break
-        path = f"/customers/long/export?events_after={page['next_events_after']}&usage_after={page['next_usage_after']}"
-    assert (len(events), len(usage)) == (4, 6)
-    assert events == sorted(set(events))
-    assert usage == sorted(set(usage))
+        found["licenses"] += [license["license_id"] for license in page["licenses"]]
+        found["events"] += [event["position"] for event in page["events"]]
+        found["usage"] += [use["id"] for use in page["usage"]]
+        after = {f"{name}_after": page[f"next_{name}_after"] for name in found}
+        assert None not in after.values() or set(after.values()) == {None}
+        path = "" if None in after.values() else f"/customers/{customer}/export?{urlencode(after)}"
+        pages += 1
+    assert found["licenses"] == [license["license_id"] for license in made]
+    assert (len(found["events"]), len(found["usage"])) == (licenses + uses, 2 * uses)
+    for name in ("events", "usage"):
+        assert found[name] == sorted(set(found[name]))
+    assert pages == max(licenses, licenses + uses, 2 * uses) // 2 + 1
 
 
 @pytest.mark.parametrize("damage", ["wrapped_key = 'x'::bytea", "wrapped_key = NULL", "gone"])
@@ -282,8 +319,10 @@ async def test_a_key_that_is_damaged_or_gone_holds_up_no_list(
     services.standings._standings.clear()
     listed = await client.admin("GET", "/licenses?per_page=100")
     assert license["license_id"] in [row["license_id"] for row in listed["licenses"]]
-    for each in (path, f"{path}/devices", f"{path}/events"):
-        assert (await client.admin("GET", each)).status == 200
+    then = f"?as_of={(await client.admin('GET', f'{path}/events'))['events'][0]['position']}"
+    past = (f"{path}{then}", f"{path}/devices{then}", f"{path}/history", f"{path}/why?hardware_id=hw-1")
+    for each in (path, f"{path}/devices", f"{path}/events", *past):
+        assert (await client.admin("GET", each)).status == 200, each
     assert (await client.admin("GET", path))["email"] is None
     assert (await client.validate(license, "hw-1")).status == 200
     assert (await client.activate(license, "hw-9", fields=DEVICE)).status == 201

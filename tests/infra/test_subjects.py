@@ -48,3 +48,17 @@ async def test_each_day_has_its_own(database: Database) -> None:
         subjects = Subjects(vault())
         ids = [await subjects.of_day(connection, day) for day in days]
     assert ids[0] == ids[2] != ids[1]
+
+
+async def test_a_key_is_there_by_the_databases_word(database: Database) -> None:
+    """One that is damaged is told from one that is gone."""
+    keys, other = vault(), vault()
+    async with await database.connect_async() as connection:
+        subject_id = await Subjects(keys).make(connection)
+        assert await Subjects(other).key_of(connection, subject_id) == "there"
+        assert other.open(subject_id, keys.seal(subject_id, "text")) == "text"
+        await connection.execute("UPDATE data_subjects SET wrapped_key = 'x' WHERE subject_id = %s", (subject_id,))
+        assert await Subjects(vault()).key_of(connection, subject_id) == "damaged"
+        await connection.execute("UPDATE data_subjects SET wrapped_key = NULL WHERE subject_id = %s", (subject_id,))
+        assert await Subjects(other).key_of(connection, subject_id) == "gone"
+        assert not other.knows(subject_id), "nor is it in memory any more"

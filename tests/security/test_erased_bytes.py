@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pika.exceptions import AMQPError
 
+import workers.notary
 from infra.postgres import Database
 from tests.support.byte_search import found_in
 from tests.support.client import Client, Secrets, eventually
@@ -56,6 +57,9 @@ async def live(client: Client, number: int) -> None:
     assert (await client.validate(license, "hw-unknown")).status == 403
     moved = {"from_hardware_id": "hw-1", "to_hardware_id": "hw-2", "reason": f"{MARK} {number} says so"}
     assert (await client.admin("POST", f"{path}/transfer", moved)).status == 200
+    event_id = (await client.admin("GET", f"{path}/events"))["events"][0]["event_id"]
+    mistake = {"event_id": event_id, "reason": f"{MARK} {number} does not say so"}
+    assert (await client.admin("POST", f"{path}/corrections", mistake, idempotency_key=f"c-{number}")).status == 200
     changes = {"email": f"neu.{email}", "metadata": {"note": f"{MARK} {number}"}}
     assert (await client.admin("PATCH", path, changes, idempotency_key=f"p-{number}")).status == 200
     body = {"email": f"b.{email}", "product": f"{SEEN}-b", "edition": "Pro", "max_activations": 2}
@@ -103,7 +107,20 @@ def keys_of(database: Database) -> list[bytes]:
         return [bytes(row["wrapped_key"]) for row in connection.execute("SELECT * FROM data_subjects").fetchall()]
 
 
+SIGNED_BEFORE = "signed-before.txt"
+"""A checkpoint from before anybody was erased, which an auditor has kept."""
+KEY = "0-audit-key.txt"
+
 COMMANDS = (
+    ("audit", "key"),
+    ("audit", "replay", "--output", "replay.jsonl"),
+    ("audit", "replay", "--log", "usage"),
+    ("audit", "diff", "0", "2100-01-01", "--json"),
+    ("audit", "diff", "0", "2100-01-01"),
+    ("audit", "export", "--output", "events.jsonl"),
+    ("audit", "verify"),
+    ("audit", "verify", "--checkpoint", SIGNED_BEFORE),
+    ("audit", "verify", "--export", "events.jsonl", "--checkpoint", SIGNED_BEFORE, "--key", KEY),
     ("licenses", "export", "licences.csv"),
     ("licenses", "list", "--limit", "1000", "--json"),
     ("usage", "export", "--out", "usage.jsonl", "--licenses", "licences.jsonl"),
@@ -112,16 +129,31 @@ COMMANDS = (
     *(("check", view) for view in ("licenses", "seats")),
     ("licenses", "list", "--json"),
 )
-"""All that writes down what is stored, and the views made anew from the log."""
+"""All that writes down what is stored, or checks it, and the views made anew from the log."""
 
 
 async def export(environ: dict[str, str], out: Path) -> None:
     """Run all of these; what they write and print is in the folder then."""
-    for arguments in COMMANDS:
+    for number, arguments in enumerate(COMMANDS):
         named = [str(out / one) if "." in one else one for one in arguments]
         done = await asyncio.to_thread(run, environ, *named)
-        assert done.returncode == 0, done.stderr
-        (out / f"{'-'.join(arguments[:2])}.txt").write_text(done.stdout + done.stderr)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        (out / f"{number}-{arguments[0]}-{arguments[1]}.txt").write_text(done.stdout + done.stderr)
+
+
+async def all_signed(database: Database, data: Path) -> str:
+    """Return the notary's last checkpoint, once it covers all events."""
+
+    async def is_signed() -> bool:
+        with database.connect() as connection:
+            row = connection.execute(
+                "SELECT coalesce((SELECT max(position) FROM audit_checkpoints), 0)"
+                " >= (SELECT max(notification_id) FROM licensing_events) AS signed"
+            ).fetchone()
+        return bool(row and row["signed"])
+
+    await eventually(is_signed, 60)
+    return (data / "audit" / "checkpoint").read_text()
 
 
 async def take_all(host: VirtualHost, database: Database, broker: Path, out: Path) -> list[tuple[str, str]]:
@@ -158,8 +190,13 @@ async def listen(host: VirtualHost) -> None:
 
 
 async def test_nothing_of_whoever_was_erased_is_anywhere(
-    bare_cluster: Cluster, rabbit: Rabbit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    bare_cluster: Cluster,
+    rabbit: Rabbit,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(workers.notary, "SIGN_SECONDS", 0.5)
     database, host = bare_cluster.new_database(), rabbit.new_host()
     with database.connect_owner() as owner:
         owner.execute("ALTER TABLE lizenzserver.licensing_events ALTER COLUMN state SET STORAGE EXTERNAL")
@@ -173,7 +210,10 @@ async def test_nothing_of_whoever_was_erased_is_anywhere(
         for one in clients:
             one.api_key = client.api_key
         await some_at_once(live(one, number) for number, one in enumerate(clients))
+        (out / SIGNED_BEFORE).write_text(await all_signed(database, data))
         before, wrapped = log_of(database), keys_of(database)
+        # As autovacuum does, which keeps samples in a catalogue.
+        bare_cluster.execute("ANALYZE", database)
         kept = str((await client.admin("GET", f"/customers/{customer(0)}/export")).body)
         assert MARK in kept, "until then it is there"
         assert NETWORK in kept
@@ -181,6 +221,7 @@ async def test_nothing_of_whoever_was_erased_is_anywhere(
         assert log_of(database)[: len(before)] == before, "no event was changed: proofs go on to hold"
         assert services.usage.queued() == 0
         found = await take_all(host, database, rabbit.folder, out)
+        (out / "signed.txt").write_text(await all_signed(database, data))
         await export(environment(data, DATABASE_URL=database.url, ADMIN_API_KEY=Secrets().admin_api_key), out)
         (out / "list.txt").write_text(str((await client.admin("GET", "/licenses?per_page=100")).body))
         (out / "log.txt").write_text(caplog.text)
@@ -189,7 +230,8 @@ async def test_nothing_of_whoever_was_erased_is_anywhere(
     assert found == []
     visible = {file for _, file in found_in(bare_cluster.folder, SEEN)}
     assert {"base", "pg_wal"} <= {file.split("/")[1] for file in visible}, "the search finds what is there"
-    assert {"messages.txt", "licences.csv", "tail---from.txt"} <= {file for _, file in found_in(out, SEEN)}
+    told = {"messages.txt", "licences.csv", "replay.jsonl", "3-audit-diff.txt", "4-audit-diff.txt", "events.jsonl"}
+    assert told <= {file for _, file in found_in(out, SEEN)}
     # With the service key, a wrapped key that is left over would open all of it: this is how to be rid of it.
     bare_cluster.execute("VACUUM FULL lizenzserver.data_subjects", database)
     bare_cluster.execute("CHECKPOINT")
