@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from commands.recorder import OrderOutdated
 from projections.behaviour import CONSUMER
 from workers.detection import Detection, Parts
 from workers.feed import Feed
@@ -47,6 +48,10 @@ class AnomalyWorker(Turns):
             return self._last
         try:
             self._last = self._detection.step()
+        except OrderOutdated:
+            # Under whose key something is sealed was erased meanwhile: the step is taken anew, without it.
+            self._forget()
+            return Turn(more=True)
         except BaseException:
             self._forget()
             raise

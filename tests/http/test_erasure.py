@@ -357,6 +357,11 @@ async def test_what_is_wrong_is_refused_before_anything_is_done(client: Client, 
     assert (await client.admin("POST", "/customers/careful/erase?by=name", {"reason": REASON})).status == 400
     for by in ("license_id", "subject_id"):
         assert (await erase(client, "no-uuid", by)).status == 404
+    for name in ("%FF", "%ED%A0%80", "%00", "%20"):
+        url = URL(f"{client.base}/api/v1/admin/customers/{name}/erase", encoded=True)
+        headers = {"X-Admin-API-Key": client.secrets.admin_api_key}
+        async with client.session.post(url, json={"reason": REASON}, headers=headers) as reply:
+            assert reply.status == 404, name
     assert (
         await client.admin("POST", "/customers/careful/erase", {"reason": REASON}, x_admin_api_key="x")
     ).status == 401

@@ -7,22 +7,33 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import msgspec
 import pytest
+from psycopg import Connection
 
 from domain.anomalies.engine import Engine
 from domain.anomalies.observation import Observation
+from domain.facts import CustomerErased, LicenseIssued
 from infra.postgres import Database
-from infra.vault import Vault
+from infra.vault import UnknownSubject, Vault
 from projections import dead_letters
 from projections.behaviour import CONSUMER
 from projections.dead_letters import TooManyDeadLetters
 from tests.support.client import eventually
 from tests.support.cluster import Cluster
 from tests.support.detecting import Anomaly, detect, found, parts_of, remembered, vault_of
+from tests.support.event_log import append
 from tests.support.fleet_logs import BEGIN, rows_of
+from tests.support.given import recorded
 from tests.support.small_history import DAY, GUESSER, LEAKED, guesses, line, small_history
+from workers.anomaly import AnomalyWorker
 from workers.detection import Detection, Parts
+from workers.feed import ClockFeed
+from workers.intake import Intake
+from workers.lease import Lease
 
 AWHILE = 0.5
 """How long rows are waited for here, in seconds."""
@@ -118,6 +129,59 @@ def test_what_is_found_is_recorded_where_the_key_went_meanwhile(
 
         anomalies = _found_once_keys_are_gone(database, parts, vault_of(tmp_path), monkeypatch, forget)
     assert {one.address for one in anomalies} == {None if is_erased else GUESSER}
+
+
+def test_what_is_found_is_recorded_where_a_key_is_destroyed_that_is_still_in_memory(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_of(database, tmp_path, guesses(GUESSER, 3.3, 40)).put(database)
+    usual = Intake.read
+
+    def read(self: Intake, connection: Connection[Any], now: float) -> bool:
+        at_ends = usual(self, connection, now)
+        connection.execute("UPDATE data_subjects SET wrapped_key = NULL")
+        return at_ends
+
+    monkeypatch.setattr(Intake, "read", read)
+    with parts_of(database, tmp_path) as parts, database.connect_worker(CONSUMER) as connection:
+        worker = AnomalyWorker(lambda: connection, parts, ClockFeed)
+        while not worker._work(connection).caught_up:
+            pass
+        assert not dead_letters.listed(connection, CONSUMER)
+    anomalies = [one for one in found(database, vault_of(tmp_path)) if one.kind == "key_guessing"]
+    assert {one.address for one in anomalies} == {None}
+
+
+def test_whoever_is_erased_is_forgotten_by_the_worker(database: Database, tmp_path: Path) -> None:
+    """For good: no read that was under way brings the key back. Rows of before are not opened any more."""
+    license_id, keys = uuid4(), vault_of(tmp_path)
+    person, wrapped = keys.new_subject()
+    with database.connect() as connection:
+        connection.execute("INSERT INTO data_subjects (subject_id, wrapped_key) VALUES (%s, %s)", (person, wrapped))
+    terms = LicenseIssued(key_digest=b"k" * 32, key_sealed=b"sealed", max_devices=1)
+    with parts_of(database, tmp_path) as parts:
+        append(database, [msgspec.structs.replace(recorded(license_id, 1, terms), subject_id=person)])
+        detect(database, parts)
+        assert keys.open(person, parts.seal(person, "address")) == "address"
+        # What erases is elsewhere: here it is only told of.
+        append(database, [recorded(person, 1, CustomerErased(license_ids=(license_id,)))])
+        detect(database, parts)
+        parts.senders.keep([{"subject_id": person, "wrapped_key": wrapped}])
+        with pytest.raises(UnknownSubject):
+            parts.seal(person, "address")
+
+
+def test_who_stands_by_knows_nobody(database: Database, tmp_path: Path) -> None:
+    """It does not read the log, and would not hear of whoever is erased."""
+    with parts_of(database, tmp_path) as parts:
+        vault = parts.senders._vault
+        person, _ = vault.new_subject()
+        with database.connect_worker(CONSUMER) as holder:
+            assert Lease(CONSUMER).hold_now(holder)
+            worker = AnomalyWorker(lambda: database.connect_worker(CONSUMER), parts, ClockFeed)
+            assert worker._turn() is None
+            assert not vault.knows(person)
+            worker._disconnect()
 
 
 def test_a_step_that_can_not_be_stored_does_not_fill_the_log(
