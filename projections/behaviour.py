@@ -5,8 +5,9 @@ All of it is of one moment: that of the consumer's positions. Whoever writes it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -114,22 +115,29 @@ def keep_licenses(connection: Connection[Any], states: Iterable[tuple[str, bytes
         connection.execute(_KEEP_LICENSES, ([UUID(license_id) for license_id, _ in rows], [state for _, state in rows]))
 
 
-async def begin_anew(connection: Any, ids: Sequence[UUID]) -> None:
+async def begin_anew(connection: Any, ids: Collection[UUID]) -> None:
     """Forget who used licences, when and where; what they allow is kept. A state that is damaged goes as a whole.
 
-    One statement a licence: whoever works on the log may hold some of these rows while it waits for others. What that
-    one stores meanwhile stays: it comes to the erasure itself, or was there already.
+    What the worker stores meanwhile stays: it comes to the erasure itself, or was there already. Rows are taken in the
+    order in which it takes them, so that neither waits for the other crosswise.
     """
-    for start in range(0, len(ids), _AT_ONCE):
-        cursor = await connection.execute(_LICENSES, (ids[start : start + _AT_ONCE],))
-        for row in await cursor.fetchall():
-            stored = bytes(row["state"])
-            try:
-                state = dumps(terms_of(loads_license(stored)))
-            except (DecodeError, UnicodeDecodeError):
-                await connection.execute(_DROP_LICENSE, (row["license_id"], stored))
-            else:
-                await connection.execute(_CHANGE_LICENSE, (state, row["license_id"], stored))
+    in_order = sorted(ids)
+    for start in range(0, len(in_order), _AT_ONCE):
+        cursor = await connection.execute(_LICENSES, (in_order[start : start + _AT_ONCE],))
+        rows = sorted(await cursor.fetchall(), key=itemgetter("license_id"))
+        async with connection.transaction():
+            for row in rows:
+                await _begin_anew(connection, row["license_id"], bytes(row["state"]))
+
+
+async def _begin_anew(connection: Any, license_id: UUID, stored: bytes) -> None:
+    try:
+        state = dumps(terms_of(loads_license(stored)))
+    except (DecodeError, UnicodeDecodeError):
+        await connection.execute(_DROP_LICENSE, (license_id, stored))
+        return
+    if state != stored:
+        await connection.execute(_CHANGE_LICENSE, (state, license_id, stored))
 
 
 def addresses(connection: Connection[Any]) -> list[tuple[str, bytes]]:

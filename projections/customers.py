@@ -27,34 +27,42 @@ _BY_EMAIL = """
         )
     ORDER BY subject_id
 """
+# Lists of licences come as one array each: as rows, 50,000 of them would hold up everybody for a second.
 _OTHERS_WITH_EMAIL = """
-    SELECT license_id FROM licenses
+    SELECT coalesce(array_agg(license_id ORDER BY position), '{}') AS license_ids FROM licenses
     WHERE NOT subject_id = ANY(%(found)s) AND email_hash IN (
         SELECT %(hash)s::bytea UNION SELECT email_hash FROM licenses WHERE subject_id = ANY(%(found)s)
     )
-    ORDER BY position
 """
 _BY_SUBJECT = "SELECT subject_id FROM data_subjects WHERE subject_id = %s AND wrapped_key IS NOT NULL"
 _BY_LICENSE = """
     SELECT subject_id FROM licenses JOIN data_subjects USING (subject_id)
     WHERE license_id = %s AND wrapped_key IS NOT NULL
 """
-_LICENSES = "SELECT subject_id, license_id FROM licenses WHERE subject_id = ANY(%s) ORDER BY position"
+_LICENSES = """
+    SELECT subject_id, array_agg(license_id ORDER BY position) AS license_ids
+    FROM licenses WHERE subject_id = ANY(%s) GROUP BY subject_id
+"""
 
 SUBJECTS = "SELECT subject_id, wrapped_key, created_at FROM data_subjects WHERE subject_id = ANY(%s)"
 
-# Joined, so that each licence is looked up by the index: a plan for any array compares each row with all of its ids.
+# Each licence is looked up by the index of licences, and by no other one (OFFSET 0, + 0): of who has very many, all of the
+# log would be read else, once or for each.
 EVENTS = """
-    SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state
-    FROM unnest(%(licenses)s::uuid[]) AS license (id) JOIN licensing_events e ON e.originator_id = license.id
-    WHERE e.notification_id > %(after)s ORDER BY e.notification_id LIMIT %(most)s
+    SELECT found.* FROM unnest(%(licenses)b::uuid[]) AS license (id) CROSS JOIN LATERAL (
+        SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events
+        WHERE originator_id = license.id AND notification_id + 0 > %(after)s OFFSET 0
+    ) AS found
+    ORDER BY found.notification_id LIMIT %(most)s
 """
 
 USAGE = """
-    SELECT u.id, u.occurred_at, u.type, u.operation, u.license_id, u.subject_id, u.hardware_id, u.api_key_id, u.reason,
-        u.app_version, u.client_time, u.country, u.details_sealed, u.session_sealed
-    FROM unnest(%(licenses)s::uuid[]) AS license (id) JOIN usage u ON u.license_id = license.id
-    WHERE u.id > %(after)s ORDER BY u.id LIMIT %(most)s
+    SELECT found.* FROM unnest(%(licenses)b::uuid[]) AS license (id) CROSS JOIN LATERAL (
+        SELECT id, occurred_at, type, operation, license_id, subject_id, hardware_id, api_key_id, reason, app_version,
+            client_time, country, details_sealed, session_sealed
+        FROM usage WHERE license_id = license.id AND id + 0 > %(after)s OFFSET 0
+    ) AS found
+    ORDER BY found.id LIMIT %(most)s
 """
 
 
@@ -85,17 +93,17 @@ async def _subjects(connection: Any, query: str, parameters: Any) -> list[UUID]:
 async def others_with_email(connection: Any, email_hash: bytes | None, subject_ids: Sequence[UUID]) -> list[UUID]:
     """Return the licences of other data subjects that carry an e-mail of these ones', or this one."""
     cursor = await connection.execute(_OTHERS_WITH_EMAIL, {"hash": email_hash, "found": list(subject_ids)})
-    return [row["license_id"] for row in await cursor.fetchall()]
+    found: list[UUID] = (await cursor.fetchone())["license_ids"]
+    return found
 
 
 async def licenses_by_subject(connection: Any, subject_ids: Sequence[UUID]) -> dict[UUID, list[UUID]]:
     """Return the licences of data subjects; an empty list for one that has none."""
-    found: dict[UUID, list[UUID]] = {subject_id: [] for subject_id in subject_ids}
-    for row in await (await connection.execute(_LICENSES, (list(subject_ids),))).fetchall():
-        found[row["subject_id"]].append(row["license_id"])
-    return found
+    rows = await (await connection.execute(_LICENSES, (list(subject_ids),))).fetchall()
+    return {subject_id: [] for subject_id in subject_ids} | {row["subject_id"]: row["license_ids"] for row in rows}
 
 
 def licenses_of(connection: Connection[Any], subject_id: UUID) -> tuple[UUID, ...]:
     """Return the licences of a data subject, by a synchronous connection."""
-    return tuple(row["license_id"] for row in connection.execute(_LICENSES, ([subject_id],)).fetchall())
+    row = connection.execute(_LICENSES, ([subject_id],)).fetchone()
+    return () if row is None else tuple(row["license_ids"])

@@ -159,6 +159,7 @@ async def test_what_the_anomaly_worker_stores_meanwhile_stays(database: Database
 
         def __init__(self, connection: Any) -> None:
             self._connection = connection
+            self.transaction = connection.transaction
 
         async def execute(self, query: str, parameters: Any) -> Any:
             if not query.startswith("SELECT"):
