@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -38,8 +37,12 @@ _KEEP_LICENSES = """
     INSERT INTO license_behaviour (license_id, state) SELECT * FROM unnest(%b::uuid[], %b::bytea[])
     ON CONFLICT (license_id) DO UPDATE SET state = excluded.state
 """
-_CHANGE_LICENSE = "UPDATE license_behaviour SET state = %s WHERE license_id = %s AND state = %s"
-_DROP_LICENSE = "DELETE FROM license_behaviour WHERE license_id = %s AND state = %s"
+_TAKE_LICENSES = f"{_LICENSES} ORDER BY license_id FOR UPDATE"
+_CHANGE_LICENSES = """
+    UPDATE license_behaviour SET state = new.state FROM unnest(%b::uuid[], %b::bytea[]) AS new (license_id, state)
+    WHERE license_behaviour.license_id = new.license_id
+"""
+_DROP_LICENSES = "DELETE FROM license_behaviour WHERE license_id = ANY(%s)"
 _ADDRESSES = "SELECT address_hash, state FROM address_behaviour"
 _KEEP_ADDRESSES = """
     INSERT INTO address_behaviour (address_hash, last_seen_at, state)
@@ -47,8 +50,8 @@ _KEEP_ADDRESSES = """
     FROM unnest(%b::bytea[], %b::float8[], %b::bytea[]) AS new (hash, seen, state)
     ON CONFLICT (address_hash) DO UPDATE SET last_seen_at = excluded.last_seen_at, state = excluded.state
 """
-_AT_ONCE = 1_000
-"""States that are read together: at most 4 KB each."""
+_AT_ONCE = 200
+"""States that begin anew together: at most 4 KB each."""
 _DROP_ADDRESSES = "DELETE FROM address_behaviour WHERE address_hash = ANY(%s)"
 
 
@@ -118,26 +121,24 @@ def keep_licenses(connection: Connection[Any], states: Iterable[tuple[str, bytes
 async def begin_anew(connection: Any, ids: Collection[UUID]) -> None:
     """Forget who used licences, when and where; what they allow is kept. A state that is damaged goes as a whole.
 
-    What the worker stores meanwhile stays: it comes to the erasure itself, or was there already. Rows are taken in the
-    order in which it takes them, so that neither waits for the other crosswise.
+    The worker comes to the erasure in its turn. Rows are taken in the order in which it takes them, so that neither
+    waits for the other crosswise, and few at once: it waits meanwhile, and so does whoever else this process serves.
     """
     in_order = sorted(ids)
     for start in range(0, len(in_order), _AT_ONCE):
-        cursor = await connection.execute(_LICENSES, (in_order[start : start + _AT_ONCE],))
-        rows = sorted(await cursor.fetchall(), key=itemgetter("license_id"))
         async with connection.transaction():
-            for row in rows:
-                await _begin_anew(connection, row["license_id"], bytes(row["state"]))
+            cursor = await connection.execute(_TAKE_LICENSES, (in_order[start : start + _AT_ONCE],))
+            terms = {row["license_id"]: _terms(bytes(row["state"])) for row in await cursor.fetchall()}
+            kept = {license_id: state for license_id, state in terms.items() if state is not None}
+            await connection.execute(_CHANGE_LICENSES, (list(kept), list(kept.values())))
+            await connection.execute(_DROP_LICENSES, ([license_id for license_id in terms if license_id not in kept],))
 
 
-async def _begin_anew(connection: Any, license_id: UUID, stored: bytes) -> None:
+def _terms(stored: bytes) -> bytes | None:
     try:
-        state = dumps(terms_of(loads_license(stored)))
+        return dumps(terms_of(loads_license(stored)))
     except (DecodeError, UnicodeDecodeError):
-        await connection.execute(_DROP_LICENSE, (license_id, stored))
-        return
-    if state != stored:
-        await connection.execute(_CHANGE_LICENSE, (state, license_id, stored))
+        return None
 
 
 def addresses(connection: Connection[Any]) -> list[tuple[str, bytes]]:

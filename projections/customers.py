@@ -46,8 +46,8 @@ _LICENSES = """
 
 SUBJECTS = "SELECT subject_id, wrapped_key, created_at FROM data_subjects WHERE subject_id = ANY(%s)"
 
-# Each licence is looked up by the index of licences, and by no other one (OFFSET 0, + 0): of who has very many, all of the
-# log would be read else, once or for each.
+# Each licence is looked up by the index of licences, and by no other one (OFFSET 0, + 0): of who has very many, all of
+# the log would be read else, once or for each.
 EVENTS = """
     SELECT found.* FROM unnest(%(licenses)b::uuid[]) AS license (id) CROSS JOIN LATERAL (
         SELECT notification_id, originator_id, originator_version, topic, state FROM licensing_events

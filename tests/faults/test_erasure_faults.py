@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import msgspec
+import psycopg
 import pytest
 
 import cli.workers
@@ -148,30 +149,36 @@ async def test_the_anomaly_worker_forgets_and_begins_the_licences_anew(
     cluster.drop(database)
 
 
-async def test_what_the_anomaly_worker_stores_meanwhile_stays(database: Database) -> None:
-    """It comes to the erasure in its turn, or was there before: what was read by then is older."""
-    license_id, damaged = uuid4(), uuid4()
-    used = dumps(LicenseState(1, max_devices=7, has_activations=True))
-    newer = dumps(LicenseState(0, max_devices=9))
+async def test_what_the_anomaly_worker_stores_is_not_undone_by_what_was_read_before(database: Database) -> None:
+    used, damaged = uuid4(), uuid4()
+    refused: list[UUID] = []
 
     class Overtaken:
-        """A connection by which somebody reads, and before he writes the worker does."""
+        """A connection by which somebody reads; before he writes, the worker tries to."""
 
         def __init__(self, connection: Any) -> None:
             self._connection = connection
             self.transaction = connection.transaction
 
         async def execute(self, query: str, parameters: Any) -> Any:
-            if not query.startswith("SELECT"):
-                await self._connection.execute("UPDATE license_behaviour SET state = %s", (newer,))
+            if not query.lstrip().startswith("SELECT"):
+                for id in (used, damaged):
+                    with suppress(psycopg.errors.LockNotAvailable), database.connect(lock_timeout="50ms") as worker:
+                        refused.append(id)
+                        worker.execute("UPDATE license_behaviour SET state = 'newer' WHERE license_id = %s", (id,))
+                        refused.remove(id)
             return await self._connection.execute(query, parameters)
 
+    state = dumps(LicenseState(1, max_devices=7, has_activations=True))
     async with await database.connect_async() as connection:
-        for id, state in ((license_id, used), (damaged, b"?")):
-            await connection.execute("INSERT INTO license_behaviour VALUES (%s, %s)", (id, state))
-        await behaviour.begin_anew(Overtaken(connection), [license_id, damaged])
-        rows = await (await connection.execute("SELECT state FROM license_behaviour")).fetchall()
-    assert [bytes(row["state"]) for row in rows] == [newer, newer]
+        for id, stored in ((used, state), (damaged, b"?")):
+            await connection.execute("INSERT INTO license_behaviour VALUES (%s, %s)", (id, stored))
+        await behaviour.begin_anew(Overtaken(connection), [used, damaged])
+        rows = await (await connection.execute("SELECT * FROM license_behaviour")).fetchall()
+    assert set(refused) == {used, damaged}, "it waits"
+    assert [(row["license_id"], loads_license(bytes(row["state"]))) for row in rows] == [
+        (used, LicenseState(0, max_devices=7))
+    ]
 
 
 async def test_orders_race_with_erasures_on_two_processes(cluster: Cluster, tmp_path: Path) -> None:
