@@ -114,7 +114,8 @@ async def test_the_anomaly_worker_forgets_and_begins_the_licences_anew(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the worker has in memory, too: what it sees afterwards is put on top of nothing."""
-    monkeypatch.setattr(workers.detection, "_AT_ONCE", 2)
+    for module in (workers.detection, behaviour):
+        monkeypatch.setattr(module, "_AT_ONCE", 2)
     put_together = cli.workers._detection
     monkeypatch.setattr(cli.workers, "_detection", lambda *given: put_together(*given)._replace(settle_seconds=0.2))
     database = cluster.new_database()
