@@ -17,10 +17,6 @@ from projections import history
 
 async def correct(bench: Workbench, key_or_id: str, event_id: UUID, reason: str) -> dict[str, Any]:
     """Undo an event of a licence and return what is shown of that. Raises Failure and CorrectionRefused."""
-    return await bench.until_current(lambda: _correct(bench, key_or_id, event_id, reason))
-
-
-async def _correct(bench: Workbench, key_or_id: str, event_id: UUID, reason: str) -> dict[str, Any]:
     license_id = await license_of(bench, key_or_id)
     found = await history.event_of(bench.connection, license_id, event_id, decoder())
     if found is None:
