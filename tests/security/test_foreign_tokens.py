@@ -188,6 +188,7 @@ def is_to(request: Request, endpoint: Endpoint, world: World, seat: Seat) -> boo
         world.key_id: "{key_id}",
         world.anomaly_id: "{anomaly_id}",
         world.customer_id: "{customer_id}",
+        world.event_id: "{event_id}",
     }
     path = "/".join(ids.get(part, part) for part in request.path.partition("?")[0].split("/"))
     return (request.method, path) == (endpoint.method, endpoint.path)
