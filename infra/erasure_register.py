@@ -18,6 +18,8 @@ from uuid import UUID
 
 import msgspec
 
+from infra.durable_files import sync_folder
+
 log = logging.getLogger(__name__)
 
 FILE = "erasures.jsonl"
@@ -57,7 +59,7 @@ class ErasureRegister:
                 lines = lines[os.write(descriptor, lines) :]
             os.fsync(descriptor)
         if is_new:
-            self._sync_folder()
+            sync_folder(self.path.parent)
 
     def read(self) -> list[Erasure]:
         """Return all lines, each subject's first one only; none where there is no file. Raises OSError.
@@ -88,14 +90,6 @@ class ErasureRegister:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _sync_folder(self) -> None:
-        """Make the file's name survive a power cut."""
-        descriptor = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.durable_files import put
 from infra.settings import Secret, Settings, SettingsError
 
 _PREFIXES = {
@@ -54,29 +54,11 @@ def _create(path: Path, text: str) -> bool:
     """Make the file with all of its content in one step; False when it is there already."""
     if path.exists():
         return False
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
+        put(path, f"{text}\n".encode("ascii"), overwrite=False)
     except FileExistsError:
         return False
-    finally:
-        draft.unlink()
-    _sync_folder(path.parent)
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the folder's new entries survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> Secret:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,8 @@ from typing import Annotated, Any, Self
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nacl.signing import SigningKey
+
+from infra.durable_files import put, sync_folder
 
 LONGEST_LIFE = timedelta(days=30)
 """Of a token, hence how long a retired key is still needed."""
@@ -125,9 +126,7 @@ class Keyring:
         base64url>, "created_at": <RFC 3339>, "retired_at": null | <RFC 3339>}`. Raises KeyringError.
         """
         try:
-            secret = (
-                _service_key_from(folder) if service_key is None else _decode_service_key(service_key, "SERVICE_KEY")
-            )
+            secret = raw_key_in(folder / "service.key") if service_key is None else raw_key(service_key, "SERVICE_KEY")
             if signing_keys is not None:
                 return cls(secret, _ring_from_setting(signing_keys), None)
             signing = folder / "signing"
@@ -189,7 +188,7 @@ class Keyring:
                 if not pair.accepted(now):
                     path.unlink(missing_ok=True)
                 elif pair.retired_at is None:
-                    _write(path, replace(pair, retired_at=now).stored(), overwrite=True)
+                    put(path, replace(pair, retired_at=now).stored(), overwrite=True)
             _mark_changed(self._folder, since=ring.folder_mtime)
             self._ring = _ring_from_folder(self._folder)
         return new.kid
@@ -231,7 +230,8 @@ def _thumbprint(public_raw: bytes) -> str:
     return to_base64url(hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest())
 
 
-def _decode_service_key(text: str, where: str) -> bytes:
+def raw_key(text: str, where: str) -> bytes:
+    """Return the 32 bytes that a text has in base64url; `where` it stands is for people. Raises KeyringError."""
     try:
         key = from_base64url(text.strip().rstrip("="))
     except ValueError:
@@ -241,14 +241,16 @@ def _decode_service_key(text: str, where: str) -> bytes:
     return key
 
 
-def _service_key_from(folder: Path) -> bytes:
-    """Read the service key; make it when there is none. Of processes that start at once, the first link wins."""
-    path = folder / "service.key"
+def raw_key_in(path: Path) -> bytes:
+    """Read a key of 32 bytes; make it when there is none. Of processes that start at once, the first link wins.
+
+    Raises KeyringError, and OSError where the folder can't be used.
+    """
     if not path.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            _write(path, to_base64url(secrets.token_bytes(_KEY_BYTES)).encode(), overwrite=False)
-    return _decode_service_key(path.read_bytes().decode(errors="replace"), str(path))
+            put(path, to_base64url(secrets.token_bytes(_KEY_BYTES)).encode(), overwrite=False)
+    return raw_key(path.read_bytes().decode(errors="replace"), str(path))
 
 
 def _pair(stored: _StoredKey, where: str) -> SigningKeyPair:
@@ -295,7 +297,7 @@ def _make_first_key(folder: Path) -> None:
 
 def _publish_new_key(folder: Path, created_at: datetime) -> SigningKeyPair:
     pair = SigningKeyPair.from_seed(secrets.token_bytes(_KEY_BYTES), created_at)
-    _write(_path_of(folder, pair), pair.stored(), overwrite=False)
+    put(_path_of(folder, pair), pair.stored(), overwrite=False)
     return pair
 
 
@@ -304,36 +306,11 @@ def _path_of(folder: Path, pair: SigningKeyPair) -> Path:
     return folder / f"{pair.kid}.json"
 
 
-def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
-    """Put a whole file (mode 0600) in place, durably; FileExistsError when it is there and may not be overwritten."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            Path(temporary).replace(path)
-        else:
-            os.link(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    _sync(path.parent)
-
-
 def _mark_changed(folder: Path, since: int) -> None:
     """Move the folder's time of modification on, since changes within one tick of the file system share theirs."""
     stat = folder.stat()
     os.utime(folder, ns=(stat.st_atime_ns, max(stat.st_mtime_ns, since) + 1))
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 @contextlib.contextmanager

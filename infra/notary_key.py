@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -12,10 +10,9 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from domain.audit.checkpoint import VerifierKey
-from infra.keyring import KeyringError, from_base64url, to_base64url
+from infra.durable_files import put
+from infra.keyring import KeyringError, raw_key, raw_key_in
 from infra.settings import Settings
-
-_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +29,11 @@ class NotaryKey:
         The log's name is AUDIT_ORIGIN, else made of `instance`, the installation's fingerprint. Raises KeyringError.
         """
         if settings.audit_key is not None:
-            seed = _decoded(settings.audit_key.reveal(), "AUDIT_KEY")
+            seed = raw_key(settings.audit_key.reveal(), "AUDIT_KEY")
         else:
             path = _path(settings)
             try:
-                seed = _from_file(path)
+                seed = raw_key_in(path)
             except OSError as error:
                 raise KeyringError(f"{path} can't be used: {error.strerror}") from error
         signing = SigningKey(seed)
@@ -78,57 +75,8 @@ class KeptCheckpoint:
     def write(self, note: str) -> None:
         """Put it in place of the last one, on the disk before this returns. Raises OSError."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
-        try:
-            _write(draft, note.encode(), 0o644)
-            draft.replace(self.path)
-        finally:
-            draft.unlink(missing_ok=True)
-        _sync_folder(self.path.parent)
+        put(self.path, note.encode(), overwrite=True, mode=0o644)
 
 
 def _path(settings: Settings) -> Path:
     return settings.data_dir / "keys" / "audit.key"
-
-
-def _from_file(path: Path) -> bytes:
-    """Read the key; make it where there is none. Of processes that start at once, the first link wins."""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            _write(draft, to_base64url(secrets.token_bytes(_KEY_BYTES)).encode(), 0o600)
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-    return _decoded(path.read_text("ascii", "replace"), str(path))
-
-
-def _decoded(text: str, where: str) -> bytes:
-    try:
-        seed = from_base64url(text.strip().rstrip("="))
-    except ValueError:
-        seed = b""
-    if len(seed) != _KEY_BYTES:
-        raise KeyringError(f"{where} is not 32 bytes in base64url")
-    return seed
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the folder's new entries survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+import infra.durable_files
 import infra.keyring
 from infra.keyring import Keyring, KeyringError, SigningKeyPair, from_base64url, to_base64url
 from tests.support.power_cut import Disk
@@ -267,13 +268,13 @@ class TestOtherProcesses:
     ) -> None:
         rotating, running = (Keyring.open(tmp_path, None, None) for _ in range(2))
         tick = (tmp_path / "signing").stat().st_mtime_ns
-        real = infra.keyring._write
+        real = infra.durable_files.put
 
         def written_in_the_same_tick(path: Path, data: bytes, *, overwrite: bool) -> None:
             real(path, data, overwrite=overwrite)
             os.utime(path.parent, ns=(tick, tick))
 
-        monkeypatch.setattr(infra.keyring, "_write", written_in_the_same_tick)
+        monkeypatch.setattr(infra.keyring, "put", written_in_the_same_tick)
         for count in range(3):
             assert rotating.rotate(now + count * TICK) == running.active.kid
 
