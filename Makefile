@@ -25,7 +25,7 @@ test: lint pytest ## Lint, check types and imports, run all tests
 bench: install-bench tools ## Measure beside baselines, as ARGS say; see bench/README.md
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: install-bench tools ## Take part after part away under load, for hours, and count what must hold; see docs/reliability.md
+soak: install-bench tools ## Take part after part away under load, for an hour or two, and count what must hold; see docs/reliability.md
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
 	@FUZZ_REQUESTS=1000000 $(BIN)/python -m pytest tests/security/test_mutated_requests.py
 
