@@ -31,6 +31,8 @@ from infra.settings import load_settings
 from tests.support.client import Secrets
 from tests.support.cluster import Cluster
 from tests.support.command import ROOT, command
+from tests.support.postgres_faults import postmaster
+from tests.support.process_tree import freeze_tree, kill_tree, process_tree, thaw_tree
 from tests.support.rabbit import Rabbit
 from tests.support.signed_log import Signed
 from tests.support.socket_proxy import SOCKET_NAME
@@ -163,8 +165,8 @@ class Plant:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with suppress(ProcessLookupError):
-            self._each_postgres(signal.SIGCONT)
+        with suppress(AssertionError):
+            thaw_tree(postmaster(self._cluster))
         with suppress(ProcessLookupError, AssertionError):
             self.rabbit.thaw()
         self._stack.close()
@@ -177,7 +179,7 @@ class Plant:
         """End a part as a power cut would."""
         self.kills[name] = self.kills.get(name, 0) + 1
         if name == "postgres":
-            self._each_postgres(signal.SIGKILL)
+            kill_tree(postmaster(self._cluster))
         elif name == "rabbit":
             self.rabbit.kill()
         else:
@@ -205,7 +207,7 @@ class Plant:
     def freeze(self, name: str) -> None:
         """Stop a part where it is; its connections stay open."""
         if name == "postgres":
-            self._each_postgres(signal.SIGSTOP)
+            freeze_tree(postmaster(self._cluster))
         elif name == "rabbit":
             self.rabbit.freeze()
         else:
@@ -214,7 +216,7 @@ class Plant:
     def thaw(self, name: str) -> None:
         """Let it go on."""
         if name == "postgres":
-            self._each_postgres(signal.SIGCONT)
+            thaw_tree(postmaster(self._cluster))
         elif name == "rabbit":
             self.rabbit.thaw()
         else:
@@ -270,8 +272,8 @@ class Plant:
     def memory(self) -> dict[str, int]:
         """Return for each part how many kilobytes of its own its processes hold."""
         found = {name: _own_memory([part.pid]) for name, part in self.parts.items()}
-        postmaster = self._cluster.server._postmaster()
-        found["postgres"] = _own_memory([] if postmaster is None else _tree(postmaster))
+        server = self._cluster.server._postmaster()
+        found["postgres"] = _own_memory([] if server is None else process_tree(server))
         found["rabbit"] = _own_memory(self._rabbit_processes())
         return found
 
@@ -352,17 +354,9 @@ class Plant:
         for part in self.parts.values():
             part.kill()
 
-    def _each_postgres(self, number: signal.Signals) -> None:
-        postmaster = self._cluster.server._postmaster()
-        if postmaster is None:
-            return
-        for pid in _tree(postmaster):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
     def _rabbit_processes(self) -> list[int]:
         script = self.rabbit._script
-        return [] if script is None else _tree(script.pid)
+        return [] if script is None else process_tree(script.pid)
 
 
 def _event_of(line: str) -> str:
@@ -370,20 +364,6 @@ def _event_of(line: str) -> str:
         return str(json.loads(line)["event"])
     except (ValueError, KeyError, TypeError):
         return line[:200]
-
-
-def _tree(root: int) -> list[int]:
-    """Return a process and all that come from it."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(folder.name))
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found
 
 
 def _own_memory(pids: list[int]) -> int:

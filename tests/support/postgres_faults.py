@@ -6,10 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.cluster import Cluster
+from tests.support.process_tree import freeze_tree, thaw_tree
 
 
 def postmaster(cluster: Cluster) -> int:
@@ -32,24 +33,9 @@ def kill_server(cluster: Cluster) -> None:
 @contextmanager
 def frozen_server(cluster: Cluster) -> Iterator[None]:
     """Stop each process of the server where it is: connections stay open, and nothing answers."""
-    pids = _processes(postmaster(cluster))
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    root = postmaster(cluster)
     try:
+        freeze_tree(root)
         yield
     finally:
-        for pid in reversed(pids):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def _processes(parent: int) -> list[int]:
-    """Return the parent, which is to be stopped first, and its children of now."""
-    found = [parent]
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):
-                after_name = (folder / "stat").read_text().rpartition(")")[2].split()
-                if int(after_name[1]) == parent:
-                    found.append(int(folder.name))
-    return found
+        thaw_tree(root)
