@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -113,6 +114,41 @@ def test_poison_stands_aside_and_is_applied_later(database: Database) -> None:
     assert seats_by_day(database) == 302, "applied once each, though asked for twice"
     assert set_aside(database, "seats") == []
     assert differing_rows(database, SEATS) == 0
+
+
+def test_what_is_applied_later_waits_for_a_rebuild_that_is_put_in_place(database: Database) -> None:
+    """Else it would go into the tables that are being replaced, and its dead letter with them."""
+    append(database, [recorded(UUID(int=1), 1, issued()), recorded(UUID(int=1), 2, activated("a"))])
+    poison(database, "seat_changes", "NEW.activations = 1")
+    follow(database, SEATS)
+    assert set_aside(database, "seats") == [("events", 2)]
+    as_owner(database, CURE.format(table="seat_changes"))
+    with database.connect_owner() as owner, ThreadPoolExecutor(1) as thread:
+        making = Rebuild(owner, SEATS, decoder())
+        making.begin()
+        making.fold(lambda _: None)
+        with database.connect_worker("test") as worker:
+            with owner.transaction():
+                owner.execute("LOCK TABLE lizenzserver.consumers IN ACCESS EXCLUSIVE MODE")  # as the swap begins
+                redriven = thread.submit(Follower(SEATS, decoder()).redrive, worker, "events", 2)
+                _until_it_waits_for_a_lock(owner, worker.info.backend_pid, redriven)
+                assert not redriven.done()
+                making.swap()
+            redriven.result(10)
+    assert seats_by_day(database) == 1
+    assert set_aside(database, "seats") == []
+    assert differing_rows(database, SEATS) == 0
+
+
+def _until_it_waits_for_a_lock(connection: psycopg.Connection[Any], pid: int, other: Future[None]) -> None:
+    deadline = time.monotonic() + 30
+    while not other.done():
+        found = connection.execute("SELECT cardinality(pg_blocking_pids(%s)) AS holders", (pid,)).fetchone()
+        assert found is not None
+        if found["holders"]:
+            return
+        assert time.monotonic() < deadline, "it neither ends nor waits"
+        time.sleep(0.01)
 
 
 def test_poison_in_the_usage_log(database: Database) -> None:

@@ -248,6 +248,20 @@ def test_what_stands_aside_outlives_a_check_that_was_killed(database: Database) 
         assert dead_letters.positions(connection, "seats", "events") == [5]
 
 
+def test_what_a_rebuild_has_applied_stands_aside_no_longer(database: Database) -> None:
+    one = UUID(int=1)
+    append(database, [recorded(one, 1, issued(99)), *(recorded(one, n, activated(f"d{n}")) for n in range(2, 12))])
+    with database.connect_owner() as owner:
+        (kept,) = owner.execute("SELECT topic FROM lizenzserver.licensing_events WHERE notification_id = 5").fetchall()
+        owner.execute("UPDATE lizenzserver.licensing_events SET topic = 'unknown' WHERE notification_id = 5")
+        follow(database, SEATS)
+        assert rows(database, "SELECT position FROM dead_letters") == [{"position": 5}]
+        owner.execute("UPDATE lizenzserver.licensing_events SET topic = %s WHERE notification_id = 5", (kept["topic"],))
+    rebuild(database, SEATS)
+    assert rows(database, "SELECT position FROM dead_letters") == []
+    assert rows(database, "SELECT sum(activations)::int AS taken FROM seat_days") == [{"taken": 10}]
+
+
 @pytest.mark.parametrize("what", ["schema", "code"])
 def test_a_rebuild_of_another_version_begins_anew(
     database: Database, what: str, monkeypatch: pytest.MonkeyPatch
