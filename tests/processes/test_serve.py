@@ -187,8 +187,10 @@ def test_commands_start_the_database_for_themselves_and_stop_it_again(data_dir: 
 def test_a_command_leaves_the_database_to_the_server(data_dir: Path) -> None:
     environ = environment(data_dir)
     with Serving(environ) as serving:
+        server = EmbeddedPostgres(data_dir)._postmaster()
         assert listed(environ) == []
         assert serving.get("auth", "/health/ready").json()["checks"]["database"] == {"ok": True}
+        assert EmbeddedPostgres(data_dir)._postmaster() == server, "it was stopped, and started again"
 
 
 def test_one_service_alone(data_dir: Path) -> None:
@@ -216,6 +218,18 @@ def test_two_servers_over_one_database_share_a_data_folder(data_dir: Path, datab
         assert seen.json()["license_key"] == made.json()["license_key"]
         assert (first.end(signal.SIGTERM), second.end(signal.SIGTERM)) == (0, 0)
     assert not (data_dir / "postgres").exists()
+
+
+def test_a_database_of_another_service_key_is_refused(data_dir: Path, database: Database, tmp_path: Path) -> None:
+    """What it holds could not be read, and what would be added could not be read by those whose it is."""
+    with Serving(environment(data_dir, DATABASE_URL=database.url)) as first:
+        stranger = environment(tmp_path / "other", DATABASE_URL=database.url)
+        for command in (["serve"], ["licenses", "create", "--customer", "acme"]):
+            refused = run(stranger, *command)
+            assert one_line(refused).startswith("error: this database was filled under another service key"), refused
+        assert is_well(first, "license")
+    with database.connect() as connection:
+        assert connection.execute("SELECT FROM licensing_events").fetchall() == []
 
 
 def test_a_taken_port_is_named_with_its_setting(data_dir: Path) -> None:
