@@ -266,3 +266,23 @@ async def test_a_view_that_can_not_be_written_holds_up_no_other(database: Databa
         working.cancel()
         await asyncio.wait([working])
     assert differing_rows(database) == {}
+
+
+def test_what_not_every_view_has_is_not_said_to_be_applied(database: Database) -> None:
+    """Word of it stays in the queue until the slowest view has it."""
+    add_rows(database, 1)
+    sizes = [10, 200, 50]
+    followers = [
+        Follower(projection, decoder(), size, size) for projection, size in zip(ASYNCHRONOUS, sizes, strict=True)
+    ]
+    projector = Projector(lambda: database.connect_worker("test"), followers, ClockFeed)
+    with database.connect_worker("test") as connection:
+        turn = projector._work(connection)
+        read = connection.execute("SELECT consumer, event_position, usage_position FROM consumers").fetchall()
+    names = {follower.projection.name: follower.projection.logs for follower in followers}
+    usage = [row["usage_position"] for row in read if "usage" in names.get(row["consumer"], ())]
+    events = [row["event_position"] for row in read if "events" in names.get(row["consumer"], ())]
+    assert len(set(usage)) > 1, "else this shows nothing"
+    assert (turn.usage_position, turn.event_position) == (min(usage), min(events))
+    assert turn.more
+    assert not turn.caught_up
