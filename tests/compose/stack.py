@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.compose.files import ours, seconds, secrets_of
+from tests.support.free_ports import free_ports
 
 PORTS = {"auth": 5001, "license": 5002, "analytics": 5003, "admin": 5004}
 ENDING_SECONDS = 60
@@ -32,7 +31,7 @@ class Stack:
         self._secrets = secrets
         self._hosts = hosts
         self._services = ours()
-        self._ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._running: dict[str, Process] = {}
         for name in self._services:
             self._lay_out(name)
@@ -157,11 +156,3 @@ class Stack:
 
 def _path() -> str:
     return os.pathsep.join((str(Path(sys.executable).parent), "/usr/bin", "/bin"))
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

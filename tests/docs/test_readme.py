@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 
 from tests.support.blocks import marked
 from tests.support.client import eventually
+from tests.support.free_ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -25,14 +25,6 @@ START_SECONDS = 60
 STOP_SECONDS = 30
 
 _CHANGING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[0-9:.]+Z")
-
-
-def free_ports() -> dict[str, int]:
-    with ExitStack() as stack:
-        sockets = {name: stack.enter_context(socket.socket()) for name in PORTS}
-        for each in sockets.values():
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in sockets.items()}
 
 
 def printed_to(log: Path) -> str:
@@ -81,7 +73,7 @@ async def _stop(process: Process) -> None:
 
 
 async def test_the_tour_prints_what_the_readme_says(tmp_path: Path) -> None:
-    ports = free_ports()
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     commands = marked(README, "tour")
     for name, documented in PORTS.items():
         commands = commands.replace(f"localhost:{documented}/", f"localhost:{ports[name]}/")

@@ -26,7 +26,7 @@ from tests.security.test_secrets import E_MAIL, everything, secrets_of
 from tests.support.client import Client, Secrets, eventually
 from tests.support.cluster import Cluster
 from tests.support.command import Serving, environment
-from tests.support.ports import free_ports
+from tests.support.free_ports import free_ports
 from tests.support.rabbit import Rabbit, VirtualHost
 from tests.support.workers import WorkerProcess, are_at_the_end
 from tests.support.world import World, make_world
@@ -71,7 +71,7 @@ class Scene:
         """Start everything, have it used and troubled, stop it, and gather what it leaves behind."""
         url = f"{self.database.url}&password={DATABASE_PASSWORD}"
         own, secrets = Database(url, url), Secrets()
-        port = str(free_ports()["all"])
+        (port,) = map(str, free_ports(1))
         settings = {
             "DATABASE_URL": url, "AMQP_URL": self._login(), "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
             "ADMIN_API_KEY": secrets.admin_api_key, "ADMIN_SECRET": secrets.admin_secret, "SINGLE_PORT": port,

@@ -13,7 +13,7 @@ from typing import Self
 
 import requests
 
-from tests.support.ports import free_ports
+from tests.support.ports import ports_of_services
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
@@ -22,7 +22,7 @@ SECONDS = 30.0
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
     """Return an environment with free ports and without settings of whoever runs the tests."""
-    ports = {f"{name.upper()}_PORT": str(port) for name, port in free_ports().items() if name != "all"}
+    ports = {f"{name.upper()}_PORT": str(port) for name, port in ports_of_services().items() if name != "all"}
     plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     return {**plain, "PYTHONPATH": str(ROOT), "DATA_DIR": str(data_dir), **ports, **more}
 

@@ -24,8 +24,8 @@ import aiohttp
 
 from infra.postgres import Database
 from tests.support.client import Client, Secrets
+from tests.support.free_ports import free_ports
 from tests.support.kill_points import said_at
-from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
@@ -139,7 +139,7 @@ class Nursery:
 
     def serve(self, database: Database, data_dir: Path, **environ: str) -> Server:
         """Run all services and workers on one port, and return when it answers. The settings are the environment's."""
-        port = free_ports()["all"]
+        (port,) = free_ports(1)
         started = self._start("serve", [str(port)], _environment(database, data_dir, environ))
         server = Server(self, *started)
         server.port = port

@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from infra.settings import load_settings
 from tests.support.client import Secrets
 from tests.support.cluster import Cluster
 from tests.support.command import ROOT, command
+from tests.support.free_ports import free_ports
 from tests.support.postgres_faults import postmaster
 from tests.support.process_tree import freeze_tree, kill_tree, process_tree, thaw_tree
 from tests.support.rabbit import Rabbit
@@ -301,7 +301,7 @@ class Plant:
         host, dbname = (str(conninfo_to_dict(self.database.url)[name]) for name in ("host", "dbname"))
         sockets = self.folder / "socket"
         sockets.mkdir()
-        port, *ports = _free_ports(1 + len(self.apis))
+        port, *ports = free_ports(1 + len(self.apis))
         self._ports = dict(zip(self.apis, ports, strict=True))
         self._proxies = Proxies(
             *("postgres", str(sockets / SOCKET_NAME), f"{host}/{SOCKET_NAME}"), *("rabbit", str(port), str(amqp.port))
@@ -375,11 +375,3 @@ def _own_memory(pids: list[int]) -> int:
                 if line.startswith("RssAnon:"):
                     total += int(line.split()[1])
     return total
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,6 +13,7 @@ from typing import Self
 from api.server import SERVICES
 from infra.postgres import Database
 from tests.support.client import Secrets
+from tests.support.free_ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 NAMES = (*(service.name for service in SERVICES), "all")
@@ -35,7 +34,7 @@ class Ports:
     @classmethod
     def make(cls, database: Database, folder: Path, **environ: str) -> Self:
         """Prepare a process on free ports; `with` starts and stops it."""
-        return cls(database, folder, free_ports(), folder / "log", environ=environ)
+        return cls(database, folder, ports_of_services(), folder / "log", environ=environ)
 
     def base(self, name: str = "all") -> str:
         """Return a service's base URL."""
@@ -82,10 +81,6 @@ class Ports:
             self.process.stdout.close()
 
 
-def free_ports() -> dict[str, int]:
+def ports_of_services() -> dict[str, int]:
     """Return a free port for each service."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in NAMES]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in zip(NAMES, sockets, strict=True)}
+    return dict(zip(NAMES, free_ports(len(NAMES)), strict=True))

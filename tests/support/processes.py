@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ import aiohttp
 from infra.postgres import Database
 from tests.support.client import Client, Secrets
 from tests.support.cluster import Cluster
+from tests.support.free_ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ class ServerProcess:
     """All services on one port, in a process of its own. Started by the constructor, usable after `wait_ready`."""
 
     def __init__(self, database: Database, data_dir: Path, module: str = "server_process", **environ: str) -> None:
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self.base = f"http://127.0.0.1:{self.port}"
         self._log_path = data_dir / f"server-{self.port}.log"
         with self._log_path.open("wb") as log:
@@ -129,10 +129,3 @@ def running_pair(cluster: Cluster) -> Iterator[Pair]:
 async def gathered(*awaitables: object) -> list[object]:
     """Await all; give results and exceptions."""
     return await asyncio.gather(*awaitables, return_exceptions=True)  # type: ignore[call-overload,no-any-return]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
