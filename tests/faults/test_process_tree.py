@@ -46,8 +46,8 @@ def test_a_tree_that_forks_all_the_time_stands_still_goes_on_and_dies(tmp_path: 
             thaw_tree(process.pid)
         _grows(written)
         kill_tree(process.pid)
-        assert process.wait(10) == -signal.SIGKILL
         size = written.stat().st_size
+        assert process.wait(10) == -signal.SIGKILL
         time.sleep(0.02)
         assert written.stat().st_size == size
     finally:

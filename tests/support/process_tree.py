@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 FREEZE_SECONDS = 10.0
+END_SECONDS = 30.0
 
 
 def process_tree(root: int) -> list[int]:
@@ -43,11 +45,22 @@ def freeze_tree(root: int) -> None:
 
 
 def kill_tree(root: int) -> None:
-    """End a process and all that come from it at one instant, as a power cut would."""
+    """End a process and all that come from it at one instant, as a power cut would; return once they have ended."""
     freeze_tree(root)
-    for pid in process_tree(root):
+    found = process_tree(root)
+    for pid in found:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    wait_until_ended(found)
+
+
+def wait_until_ended(pids: Iterable[int]) -> None:
+    """Wait for the end of processes that were killed: it comes when each has had a core once more."""
+    deadline = time.monotonic() + END_SECONDS
+    for pid in pids:
+        while not _has_ended(pid):
+            assert time.monotonic() < deadline, f"process {pid} does not end"
+            time.sleep(0.002)
 
 
 def thaw_tree(root: int) -> None:
@@ -64,5 +77,13 @@ def _stands_still(pid: int) -> bool:
         return True
 
 
-def _state_and_parent(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+def _has_ended(pid: int) -> bool:
+    """Tell whether no thread is left that could hold anything, though nobody may have asked for the exit code yet."""
+    try:
+        return all(_state_and_parent(pid, int(task.name))[0] in "ZX" for task in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return not Path(f"/proc/{pid}").exists()
+
+
+def _state_and_parent(pid: int, thread: int | None = None) -> list[str]:
+    return Path(f"/proc/{pid}/task/{thread or pid}/stat").read_text().rpartition(")")[2].split()[:2]
