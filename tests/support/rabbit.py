@@ -6,10 +6,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,9 +19,13 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
+from tests.support.free_ports import free_ports
+from tests.support.process_tree import process_tree, wait_until_ended
+
 START_SECONDS = 60
 STOP_SECONDS = 30
 COMMAND_SECONDS = 65
+ACKED_TOGETHER = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +58,23 @@ class VirtualHost:
         """Take all messages from a queue, one after another."""
         with self.channel() as channel:
             channel.basic_qos(prefetch_count=1000)
+            last = acked = 0
             # The generator ends after a second without a message; a quorum queue may take a moment to begin.
-            for number, (method, properties, body) in enumerate(channel.consume(queue, inactivity_timeout=1.0), 1):
+            for method, properties, body in channel.consume(queue, inactivity_timeout=1.0):
                 if method is None or properties is None or body is None:
                     break
                 yield Taken(str(method.routing_key), properties, json.loads(body))
-                if number % 500 == 0:
-                    channel.basic_ack(method.delivery_tag or 0, multiple=True)
-            channel.basic_ack(0, multiple=True)
+                last = method.delivery_tag or 0
+                if last - acked == ACKED_TOGETHER:
+                    channel.basic_ack(last, multiple=True)
+                    acked = last
+            if last > acked:
+                # Not all that were delivered: one may have come just now.
+                channel.basic_ack(last, multiple=True)
             channel.cancel()
+            # On a machine that stands still, a second without one means nothing: the queue is asked for what it has.
+            while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+                yield Taken(str(got[0].routing_key), got[1], json.loads(got[2]))
 
     def has(self, queue: str) -> bool:
         """Tell whether there is a queue of this name."""
@@ -102,7 +113,7 @@ class Rabbit:
         self._scripts = scripts[-1] if scripts else Path(program).parent
         self._folder = TemporaryDirectory(prefix="lizenzserver-rabbit-")
         self._path = Path(self._folder.name)
-        self.port, self._dist_port, self._epmd_port = _free_ports(3)
+        self.port, self._dist_port, self._epmd_port = free_ports(3)
         self._numbers = count(1)
         self._node = f"lizenz{self.port}@localhost"
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -114,6 +125,10 @@ class Rabbit:
         return self._path
 
     def __enter__(self) -> Self:
+        # Otherwise whichever of the server and rabbitmqctl comes first makes one; both, where they start at once.
+        cookie = self._path / ".erlang.cookie"
+        cookie.write_text("MADEUPFORTHETESTSONLY")
+        cookie.chmod(0o400)
         # An Erlang port mapper of its own: the usual one would be shared, and would stay behind.
         self._epmd = subprocess.Popen(
             [shutil.which("epmd") or "epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
@@ -165,10 +180,13 @@ class Rabbit:
     def _end(self) -> None:
         if self._script is None:
             return
+        processes = process_tree(self._script.pid)
         with suppress(ProcessLookupError):
             os.killpg(self._script.pid, signal.SIGKILL)
         self._script.wait(STOP_SECONDS)
         self._script = None
+        # The script is gone. The server gives its ports and its name back only when it is, too.
+        wait_until_ended(processes)
 
     def freeze(self) -> None:
         """Stop the server's processes where they are. Its connections stay open."""
@@ -235,11 +253,3 @@ class Rabbit:
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_DIST_PORT": str(self._dist_port),
         }
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
