@@ -62,6 +62,7 @@ class PostgresProxy:
         url = f"postgresql://postgres@127.0.0.1:{port}/{target['dbname']}"
         self.database = Database(url, url)
         self._links: list[_Link] = []
+        self._turn = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._swallows_new = False
         self._delay = 0.0
@@ -83,17 +84,19 @@ class PostgresProxy:
 
     def names(self) -> set[str]:
         """Return the application names of those that are connected, and heard."""
-        return {link.name for link in self._links if not link.swallows}
+        with self._turn:
+            return {link.name for link in self._links if not link.swallows}
 
     def swallow(self, *names: str, new: bool = False) -> int:
         """Let nothing more through on the connections of these names, or on all; return how many those are.
 
         With `new`, those that are opened from now on are swallowed too, until `let_through`.
         """
-        chosen = [link for link in self._links if not link.swallows and (not names or link.name in names)]
-        for link in chosen:
-            link.swallows = True
-        self._swallows_new = new
+        with self._turn:
+            chosen = [link for link in self._links if not link.swallows and (not names or link.name in names)]
+            for link in chosen:
+                link.swallows = True
+            self._swallows_new = new
         return len(chosen)
 
     def let_through(self) -> None:
@@ -118,9 +121,10 @@ class PostgresProxy:
 
     def cut(self) -> None:
         """End all connections, on both sides."""
-        for link in self._links:
-            link.close()
-        self._links.clear()
+        with self._turn:
+            for link in self._links:
+                link.close()
+            self._links.clear()
 
     def _spawn(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
@@ -132,7 +136,18 @@ class PostgresProxy:
             while True:
                 client, _ = self._listener.accept()
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._spawn(self._serve, _Link(client, None if self._swallows_new else self._reach()))
+                swallows = self._swallows_new
+                server = None if swallows else self._reach()
+                if server is None and not swallows:
+                    # The server is not there: the client is told at once.
+                    client.close()
+                    continue
+                link = _Link(client, server)
+                with self._turn:
+                    # Nobody may slip in while all that there are begin to be swallowed.
+                    link.swallows |= self._swallows_new
+                    self._links.append(link)
+                self._spawn(self._serve, link)
 
     def _reach(self) -> socket.socket | None:
         server = socket.socket(socket.AF_UNIX)
@@ -144,17 +159,14 @@ class PostgresProxy:
         return server
 
     def _serve(self, link: _Link) -> None:
-        if link.server is None and not self._swallows_new:
-            # The server is not there: the client is told at once.
-            link.close()
-            link.client.close()
-            return
-        self._links.append(link)
         try:
             self._pump(link)
         except OSError:
             pass
         finally:
+            with self._turn:
+                if link in self._links:
+                    self._links.remove(link)
             link.close()
             link.client.close()
             if link.server is not None:
@@ -195,14 +207,15 @@ class PostgresProxy:
         return act is not None
 
     def _found(self, patterns: dict[Fault, re.Pattern[bytes]], link: _Link, data: bytes) -> int | None:
-        fault = self._fault
-        if fault is None or fault[1] != link.name or fault[0] not in patterns:
-            return None
-        match = patterns[fault[0]].search(data)
-        if match is None:
-            return None
-        self._fault = None
-        return match.start()
+        with self._turn:
+            fault = self._fault
+            if fault is None or fault[1] != link.name or fault[0] not in patterns:
+                return None
+            match = patterns[fault[0]].search(data)
+            if match is None:
+                return None
+            self._fault = None
+            return match.start()
 
 
 def _application_name(startup: bytes) -> str:

@@ -79,7 +79,13 @@ class SocketProxy:
                     _close(client)
                     continue
                 server = socket.socket(socket.AF_UNIX)
-                server.connect(str(self._target))
+                try:
+                    server.connect(str(self._target))
+                except OSError:
+                    # The server is not there: the client is told at once.
+                    _close(server)
+                    _close(client)
+                    continue
                 self._open += [client, server]
                 self._spawn(self._to_server, client, server)
                 self._spawn(self._to_client, client, server)
