@@ -52,7 +52,7 @@ async def test_a_usage_round_whose_reply_is_lost_is_stored_once(plant: Plant, fa
                 )
                 assert {reply.status for reply in replies} == {200}
                 marks += now
-            assert await asyncio.to_thread(plant.proxy.happened.wait, 5)
+            assert await asyncio.to_thread(plant.proxy.happened.wait, 20)
         await eventually(lambda: all_are_stored(plant.database, prefix, marks))
         # What comes after is stored after it: nothing can still be on its way.
         assert (await client.validate(license, "pc", fields={"app_version": f"{prefix}-last"})).status == 200
@@ -100,7 +100,7 @@ async def test_orders_under_load_whose_commit_or_its_reply_is_lost_are_carried_o
         for _ in range(FAULTS):
             so_far = len(answered)
             plant.proxy.lose(fault)
-            assert await asyncio.to_thread(plant.proxy.happened.wait, 10)
+            assert await asyncio.to_thread(plant.proxy.happened.wait, 20)
             await eventually(lambda so_far=so_far: more_than(answered, so_far + CALLERS))
         enough.set()
         await asyncio.gather(*callers)
@@ -138,6 +138,6 @@ async def test_a_projector_whose_commit_or_its_reply_is_lost_applies_all_once(pl
                 device = f"{fault.replace(' ', '-')}-{round_}-{number}"
                 assert (await client.activate(license, device)).status == 201
                 assert (await client.validate(license, device)).status == 200
-            assert await asyncio.to_thread(plant.proxy.happened.wait, 10)
+            assert await asyncio.to_thread(plant.proxy.happened.wait, 20)
     await eventually(lambda: asyncio.to_thread(are_at_the_end, plant.database))
     assert differing_rows(plant.database) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from infra.postgres import Database
+from tests.support.both_logs import give_place
+from tests.support.client import eventually
 from tests.support.cluster import Cluster
 from tests.support.postgres_proxy import PostgresProxy
 from tests.support.processes import ServerProcess
+from tests.support.workers import holder
+from workers.lease import RENEW_SECONDS
 
 
 class Plant(NamedTuple):
@@ -22,6 +27,21 @@ class Plant(NamedTuple):
     proxy: PostgresProxy
     process: ServerProcess
     other: ServerProcess | None = None
+
+
+async def let_it_hold(plant: Plant, worker: str) -> None:
+    """Have a worker's place held by the process behind the proxy: after a fault or a stall, the other one may."""
+
+    async def holds() -> bool:
+        if (found := holder(plant.database, worker)) is not None and found != plant.process.pid:
+            # Whoever looks first takes it.
+            give_place(plant.database, worker)
+        return found == plant.process.pid
+
+    if not await holds():
+        await eventually(holds, 30)
+        # For so long the other one may still take it for its own.
+        await asyncio.sleep(RENEW_SECONDS)
 
 
 @contextmanager
