@@ -20,7 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from infra.postgres import Database
 from tests.support.answers import Answers, Command
 from tests.support.checker import Checker, Report, check
-from tests.support.client import Client, Reply
+from tests.support.client import Client, Reply, eventually
 from tests.support.cluster import Cluster
 from tests.support.processes import ServerProcess, client_of
 from tests.support.queue_consumer import apply, opened
@@ -130,8 +130,15 @@ async def _begin(server: ServerProcess, database: Database, answers: Answers) ->
     async with client_of(server) as client:
         client.api_key = (await client.new_api_key())["api_key"]
         await happen(client, answers)
+        # One may be answered a moment before it is stored, and only those that succeeded are waited for.
+        await eventually(lambda: has_uses(database, 8))
     report = await asyncio.to_thread(check, database, answers, patience=20)
     assert report.holds, report
+
+
+async def has_uses(database: Database, number: int) -> bool:
+    with database.connect() as connection:
+        return len(connection.execute("SELECT FROM usage").fetchall()) == number
 
 
 @pytest.fixture
@@ -265,8 +272,12 @@ def test_a_refusal_with_events(history: History, status: int | None) -> None:
         ),
         ("UPDATE api_keys SET revoked_at = now()", "api_keys"),
         ("UPDATE seat_changes SET activations = 2 WHERE ctid = (SELECT min(ctid) FROM seat_changes)", "seat_changes"),
-        ("UPDATE seat_days SET activations = activations + 1", "seat_days"),
-        ("UPDATE fleet_device_days SET unique_devices = unique_devices + 1", "fleet_device_days"),
+        # Of each there are two rows where midnight has passed meanwhile.
+        ("UPDATE seat_days SET activations = 9 WHERE day = (SELECT min(day) FROM seat_days)", "seat_days"),
+        (
+            "UPDATE fleet_device_days SET unique_devices = 9 WHERE day = (SELECT min(day) FROM fleet_device_days)",
+            "fleet_device_days",
+        ),
         (
             "UPDATE usage_days SET validations = validations + 1 WHERE ctid = (SELECT min(ctid) FROM usage_days)",
             "usage_days",

@@ -133,11 +133,17 @@ async def test_the_anomaly_worker_forgets_and_begins_the_licences_anew(
             ).fetchone()
         return bool(row and row["passed"])
 
+    async def are_stored(uses: int) -> bool:
+        """Tell whether all rows are in the log: the last may come a moment after its answer."""
+        with database.connect() as connection:
+            return len(connection.execute("SELECT FROM usage").fetchall()) == uses
+
     async with running(settings_for(tmp_path), database) as (_, client):
         licenses = [await client.new_license(customer_id="acme") for _ in range(5)]
         for license in licenses:
             await client.activate(license, "hw")
             await client.validate(license, "hw")
+        await eventually(lambda: are_stored(5))
         await eventually(has_passed, 40)
         assert [(len(state.devices), state.has_activations) for state in states()] == [(1, True)] * 5
         assert (await erase(client, "acme")).status == 200
@@ -145,6 +151,7 @@ async def test_the_anomaly_worker_forgets_and_begins_the_licences_anew(
         await eventually(has_passed, 40)
         for license in licenses:
             assert (await client.validate(license, "hw")).status == 200
+        await eventually(lambda: are_stored(10))
         await eventually(has_passed, 40)
         assert [(len(state.devices), state.has_activations) for state in states()] == [(1, False)] * 5
     cluster.drop(database)
