@@ -23,12 +23,14 @@ class SmallDisk:
 
     def fill(self, leave: int = 0) -> None:
         """Take all space but so many bytes."""
+        most = self.free()
         with self._ballast.open("ab", buffering=0) as ballast:
-            while (free := self.free() - leave) >= _PIECE:
+            while (size := min(self.free() - leave, most) // _PIECE * _PIECE) > 0:
                 try:
-                    os.posix_fallocate(ballast.fileno(), ballast.tell(), free // _PIECE * _PIECE)
+                    os.posix_fallocate(ballast.fileno(), ballast.tell(), size)
                 except OSError:
-                    return
+                    # All or nothing: somebody has taken a little of it meanwhile.
+                    most = size // 2
                 ballast.seek(0, os.SEEK_END)
 
     def make_room(self) -> None:
