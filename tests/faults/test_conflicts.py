@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import count
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.support.checker import check
 from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.processes import ServerProcess, client_of
+from tests.support.stalls import undisturbed
 
 PROCESSES = 3
 TURNS = 60
@@ -65,9 +67,9 @@ async def counted(clients: list[Client], name: str) -> int:
     return total
 
 
-def activation(client: Client, key: str, device: str) -> Command:
+def activation(client: Client, id: str, key: str, device: str) -> Command:
     body = {"license_key": key, "hardware_id": device}
-    return Command(f"t-{device}", "POST", "/api/v1/license/activate", body, {"X-API-Key": client.api_key})
+    return Command(id, "POST", "/api/v1/license/activate", body, {"X-API-Key": client.api_key})
 
 
 async def test_who_takes_turns_never_conflicts(trio: Trio) -> None:
@@ -85,25 +87,33 @@ async def test_who_takes_turns_never_conflicts(trio: Trio) -> None:
 
 async def test_a_busy_licence_serves_all_with_few_conflicts(trio: Trio) -> None:
     """Whose batch has met another process's decides again under the lock: once more, and not again and again."""
-    answers = Answers("t-")
-    answers.is_down, answers.is_complete = False, True
-    async with AsyncExitStack() as stack:
-        clients = await clients_of(trio, stack)
-        license = await clients[0].new_license(max_devices=CALLERS * ORDERS)
-        conflicts, orders = [await counted(clients, f"writer_{name}_total") for name in ("conflicts", "orders")]
+    races = count()
 
-        async def caller(number: int) -> None:
-            client = clients[number % PROCESSES]
-            for order in range(ORDERS):
-                await answers.ask(client, activation(client, license["license_key"], f"busy-{number}-{order}"))
+    async def race() -> None:
+        prefix = f"t-{next(races)}-"
+        answers = Answers(prefix)
+        answers.is_down, answers.is_complete = False, True
+        async with AsyncExitStack() as stack:
+            clients = await clients_of(trio, stack)
+            license = await clients[0].new_license(max_devices=CALLERS * ORDERS)
+            conflicts, orders = [await counted(clients, f"writer_{name}_total") for name in ("conflicts", "orders")]
 
-        await asyncio.gather(*(caller(number) for number in range(CALLERS)))
-        conflicts = await counted(clients, "writer_conflicts_total") - conflicts
-        orders = await counted(clients, "writer_orders_total") - orders
-    assert answers.statuses == {201: CALLERS * ORDERS}
-    assert orders == CALLERS * ORDERS
-    # A batch has at least one order, and meets another's once at most.
-    assert 0 < conflicts <= orders
+            async def caller(number: int) -> None:
+                client = clients[number % PROCESSES]
+                for order in range(ORDERS):
+                    device = f"busy-{number}-{order}"
+                    await answers.ask(client, activation(client, f"{prefix}{device}", license["license_key"], device))
 
-    report = await asyncio.to_thread(check, trio.database, answers, patience=20)
-    assert report.holds, report
+            await asyncio.gather(*(caller(number) for number in range(CALLERS)))
+            conflicts = await counted(clients, "writer_conflicts_total") - conflicts
+            orders = await counted(clients, "writer_orders_total") - orders
+        assert answers.statuses == {201: CALLERS * ORDERS}
+        assert orders == CALLERS * ORDERS
+        # A batch has at least one order, and meets another's once at most.
+        assert 0 < conflicts <= orders
+
+        report = await asyncio.to_thread(check, trio.database, answers, patience=20)
+        assert report.holds, report
+
+    # Who waited for a connection while the machine stood still was told 503.
+    await undisturbed(race, *(server.pid for server in trio.servers))

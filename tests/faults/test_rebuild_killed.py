@@ -107,9 +107,10 @@ async def test_licences_are_rebuilt_while_they_change(
     with nursery.serve(database, data_dir) as server:
         async with server.client() as client:
             client.api_key = (await client.new_api_key())["api_key"]
-            licenses = await asyncio.gather(*(client.new_license(max_devices=100_000) for _ in range(40)))
+            licenses = [await client.new_license(max_devices=100_000) for _ in range(40)]
             for number in range(5):
-                await asyncio.gather(*(activated(client, license, f"pc-{number}") for license in licenses))
+                for license in licenses:
+                    await activated(client, license, f"pc-{number}")
             with database.connect() as connection:
                 connection.execute("UPDATE licenses SET features = '{falsified}'")
             ordering = asyncio.create_task(order_on(client, licenses))

@@ -14,6 +14,7 @@ import aiohttp
 from infra.postgres import Database
 from tests.support.client import Client, Reply
 from tests.support.invariants import check_invariants, check_outcomes, read_log
+from tests.support.stalls import NOTICED_SECONDS, Stalls, stalls
 
 REPLAYED = "Idempotency-Replayed"
 
@@ -79,9 +80,12 @@ class KeyedCommands:
 
     async def run(self, client: Client, name: str, pause_seconds: float = 0.0) -> None:
         """Order changes until there is enough or nobody answers. `name` begins the keys. All answers are successes."""
-        await asyncio.gather(*(self._call(client, name, caller, pause_seconds) for caller in range(CALLERS)))
+        async with stalls() as machine:
+            await asyncio.gather(
+                *(self._call(client, name, caller, pause_seconds, machine) for caller in range(CALLERS))
+            )
 
-    async def _call(self, client: Client, name: str, caller: int, pause_seconds: float) -> None:
+    async def _call(self, client: Client, name: str, caller: int, pause_seconds: float, machine: Stalls) -> None:
         number = 0
         while not self.enough:
             number += 1
@@ -89,7 +93,11 @@ class KeyedCommands:
             command = self._command(key, caller + number, caller)
             self.commands[key] = command
             try:
-                reply = await command.order(client)
+                stood_still = machine.seconds
+                while (reply := await command.order(client)).status == 503:
+                    # Who waited for a connection while the machine stood still is told so, and asks again by the key.
+                    assert machine.seconds > stood_still + NOTICED_SECONDS, (command, reply)
+                    stood_still = machine.seconds
             except (aiohttp.ClientError, OSError):
                 return
             assert reply.status in {200, 201}, (command, reply)

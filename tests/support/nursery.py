@@ -30,6 +30,7 @@ from tests.support.kill_points import said_at
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
 """More than any start or stop takes on a busy machine."""
+TOO_SLOW = "the database can't serve: couldn't get a connection"
 
 
 class Child:
@@ -96,6 +97,13 @@ class Server(Child):
     @property
     def base(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def complaints(self) -> list[str]:
+        """Return what it has logged, warnings and worse.
+
+        Not that requests waited for a connection in vain, who were told 503: they do where the machine stands still.
+        """
+        return [line for line in self.log().splitlines() if line != "ready" and TOO_SLOW not in line]
 
     @asynccontextmanager
     async def client(self, api_key: str = "") -> AsyncIterator[Client]:
