@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import psycopg
+
 from tests.support.process_tree import process_tree
 
 TICK_SECONDS = 0.01
@@ -76,7 +78,7 @@ async def undisturbed(attempt: Callable[[], Awaitable[None]], *roots: int) -> No
         async with stalls(*roots) as machine:
             try:
                 return await attempt()
-            except AssertionError:
+            except (AssertionError, psycopg.Error, OSError):
                 if machine.seconds < NOTICED_SECONDS:
                     raise
     return await attempt()
