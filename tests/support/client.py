@@ -115,7 +115,7 @@ class Client:
         return await self.request(method, f"/licenses-api/v1/admin{path}", body, **given)
 
 
-async def eventually(condition: Any, seconds: float = 10.0) -> Any:
+async def eventually(condition: Any, seconds: float = 30.0) -> Any:
     """Await a condition (a coroutine function) until it gives something true; fail after some seconds."""
     async with asyncio.timeout(seconds):
         while not (found := await condition()):  # noqa: ASYNC110 - what is waited for happens in other processes

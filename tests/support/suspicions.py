@@ -68,5 +68,5 @@ async def guess(client: Client) -> dict[str, Any]:
         reply = await client.admin("GET", "/anomalies?kind=key_guessing&per_page=100")
         return next((one for one in reply["anomalies"] if one["address"] == client.address), None)
 
-    anomaly: dict[str, Any] = await eventually(recorded, 30)
+    anomaly: dict[str, Any] = await eventually(recorded, 60)
     return anomaly
