@@ -28,6 +28,7 @@ from api.rate_limits import (
 )
 from api.shared_rate_limits import PATIENCE, PAUSE, RedisRateLimiter
 from domain.errors import RateLimitExceeded
+from tests.support.within import within
 
 NOW = 1_000.0
 
@@ -265,6 +266,6 @@ class TestInRedis:
         await hits(one, 1, 3, None, NOW)
         monkeypatch.setattr(shared_rate_limits, "PATIENCE", PATIENCE)
         redis.send(signal.SIGSTOP)
-        async with asyncio.timeout(2):
+        async with within(2.5 * PATIENCE):
             assert await hits(one, 3, 3, None, NOW) == Quota(3, 0)
         assert fallbacks.count == 3

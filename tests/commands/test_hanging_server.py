@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +20,7 @@ from infra.postgres import Database
 from tests.support.invariants import check_invariants
 from tests.support.orders import activate, carry_out, issue, running_writer, submitted
 from tests.support.service import running, settings_for
+from tests.support.within import within
 
 _OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
@@ -28,13 +29,18 @@ _OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() A
 def hanging(database: Database) -> Iterator[None]:
     with database.connect_owner() as connection:
         pids = [row["pid"] for row in connection.execute(_OTHERS)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    _send(signal.SIGSTOP, pids)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        _send(signal.SIGCONT, pids)
+
+
+def _send(number: signal.Signals, pids: list[int]) -> None:
+    for pid in pids:
+        # Autovacuum comes to any database, and goes again.
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 async def test_an_order_is_answered_in_bounded_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +50,7 @@ async def test_an_order_is_answered_in_bounded_time(database: Database, monkeypa
         order = activate(license_id, "pc-1")
         with hanging(database), monkeypatch.context() as patched:
             patched.setattr(writers, "OUTCOME_SECONDS", 0.2)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 with pytest.raises(ServiceUnavailable):
                     await writer.execute(submitted(order, idempotency_key="k"))
         again: Any = await writer.execute(submitted(order, idempotency_key="k"))
@@ -61,5 +67,5 @@ async def test_a_validation_is_answered_from_memory(
         assert (await client.activate(license, "pc-1")).status == 201
         assert (await client.validate(license, "pc-1")).status == 200
         with hanging(database):
-            async with asyncio.timeout(2):
+            async with within(2), asyncio.timeout(30):
                 assert (await client.validate(license, "pc-1")).status == 200
