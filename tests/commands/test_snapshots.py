@@ -89,7 +89,7 @@ def from_log(database: Database, license_id: UUID, version: int | None = None) -
 
 def some_order(random: Random, license_id: UUID) -> Order:
     device, other = (f"pc-{random.randrange(12)}" for _ in range(2))
-    end = datetime(2040, 1, 1, tzinfo=UTC) + timedelta(seconds=random.random())
+    end = datetime(2940, 1, 1, tzinfo=UTC) + timedelta(seconds=random.random())
     changes: list[dict[str, Any]] = [
         {"max_devices": random.randrange(3, 9)},
         {"features": ("a", "ü")},
@@ -140,10 +140,13 @@ async def test_racing_writers_never_leave_a_snapshot_that_the_log_does_not_have(
         async def client(number: int) -> None:
             await carry_out((one, other)[number % 2], *(activate(license_id, f"pc-{number}-{n}") for n in range(6)))
 
-        for first in range(0, 24, 8):
+        for first in range(0, 80, 8):
             await asyncio.gather(*map(client, range(first, first + 8)))
             row = rows(database)[license_id]
             assert decode(row["state"]) == from_log(database, license_id, row["version"])
+            # Whether any of them meet is the threads' luck.
+            if first >= 16 and one.stats.conflicts + other.stats.conflicts:
+                break
         assert one.stats.conflicts + other.stats.conflicts > 0
     assert from_snapshot(database, license_id) == from_log(database, license_id)
 

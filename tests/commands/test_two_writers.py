@@ -56,10 +56,14 @@ async def test_a_licence_that_all_processes_want_at_once_serves_them_all(
             orders = (activate(license_id, f"pc-{number}-{n}") for n in range(12))
             return await carry_out((one, other)[number % 2], *orders)
 
-        answers = [answer for client_ in await asyncio.gather(*map(client, range(16))) for answer in client_]
-        assert [answer for answer in answers if not isinstance(answer, bytes)] == []
-        assert one.stats.conflicts + other.stats.conflicts > 0
-        assert len(check_invariants(database)) == 1 + 16 * 12
+        clients = 0
+        # Whether any of them meet is the threads' luck.
+        while not one.stats.conflicts + other.stats.conflicts:
+            assert clients < 80
+            all_answers = await asyncio.gather(*map(client, range(clients, clients + 16)))
+            assert [answer for answers in all_answers for answer in answers if not isinstance(answer, bytes)] == []
+            clients += 16
+        assert len(check_invariants(database)) == 1 + clients * 12
 
 
 async def test_each_writer_decides_on_what_the_other_has_saved(database: Database) -> None:
@@ -89,7 +93,7 @@ async def test_what_the_other_saves_between_reading_and_saving_is_not_passed_ove
         await carry_out(one, issue(full, max_devices=1), activate(full, "a"), issue(elsewhere))
 
         def meanwhile(outcome: Outcome, _: object) -> bytes:
-            asyncio.run_coroutine_threadsafe(carry_out(other, deactivate(full, "a")), loop).result(10)
+            asyncio.run_coroutine_threadsafe(carry_out(other, deactivate(full, "a")), loop).result(30)
             return limits(outcome)
 
         await one.execute(Submission(activate(elsewhere, "pc-1"), meanwhile))

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from commands.application import LicensingApplication
 from commands.orders import Order
+from commands.recorder import EVENTS_LOCK
 from commands.writer import GroupCommitWriter
 from domain.errors import AnomalyDismissed, Refusal
 from domain.facts import DeviceActivated, DeviceDeactivated, LicenseIssued, LicenseUpdated, SeatTransferred
 from infra.postgres import Database
 from projections.inline_views import InlineViews
 from tests.support.anomalies import Record, detected, recording, resolve
+from tests.support.client import eventually
 from tests.support.cluster import Cluster
 from tests.support.given import recorded
 from tests.support.invariants import check_invariants
@@ -119,6 +121,27 @@ async def _leave(context: Any) -> None:
     await context.__aexit__(None, None, None)
 
 
+async def at_once(database: Database, writer: GroupCommitWriter, orders: list[Order]) -> list[Any]:
+    """Have orders decided in one batch: the thread takes no more before all of them wait."""
+    waits = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with database.connect() as other, database.connect() as looking:
+
+        async def thread_is_busy() -> bool:
+            return bool(looking.execute(waits).fetchall())
+
+        async def all_wait() -> bool:
+            return writer.waiting() == len(orders)
+
+        with other.transaction():
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (EVENTS_LOCK,))
+            before = asyncio.create_task(writer.execute(submitted(issue(uuid4()))))
+            await eventually(thread_is_busy)
+            waiting = [asyncio.create_task(writer.execute(submitted(order))) for order in orders]
+            await eventually(all_wait)
+    await before
+    return list(await asyncio.gather(*waiting))
+
+
 async def test_one_device_may_come_and_go_within_one_batch(database: Database) -> None:
     async with running_writer(database) as writer:
         license_id = uuid4()
@@ -133,15 +156,17 @@ async def test_one_device_may_come_and_go_within_one_batch(database: Database) -
             activate(license_id, "b", name_tag=b"p", sealed={"device_name": b"fourth"}),
             deactivate(license_id, "a"),
         ]
-        results = await asyncio.gather(*(writer.execute(submitted(order)) for order in orders))
+        results = await at_once(database, writer, orders)
         assert all(isinstance(result, bytes) for result in results)
-        assert writer.stats.batches == 2
+        assert writer.stats.batches == 3
         check_invariants(database)
         with database.connect() as connection:
             rows = connection.execute(
                 "SELECT hardware_id, is_active, device_name_sealed FROM devices ORDER BY hardware_id"
             ).fetchall()
-            row = connection.execute("SELECT current_devices FROM licenses").fetchone()
+            row = connection.execute(
+                "SELECT current_devices FROM licenses WHERE license_id = %s", (license_id,)
+            ).fetchone()
     assert rows == [
         {"hardware_id": "a", "is_active": False, "device_name_sealed": None},
         {"hardware_id": "b", "is_active": True, "device_name_sealed": b"fourth"},
@@ -160,9 +185,9 @@ async def test_what_came_before_a_device_was_activated_anew_in_one_batch_does_no
             deactivate(license_id, "a"),
             activate(license_id, "a"),
         ]
-        results = await asyncio.gather(*(writer.execute(submitted(order)) for order in orders))
+        results = await at_once(database, writer, orders)
         assert all(isinstance(result, bytes) for result in results)
-        assert writer.stats.batches == 3
+        assert writer.stats.batches == 4
     check_invariants(database)
     with database.connect() as connection:
         rows = connection.execute("SELECT is_active, device_name_sealed FROM devices").fetchall()
