@@ -83,7 +83,7 @@ def shared(cluster: Cluster) -> Any:
     cluster.drop(database)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(USES | REFUSALS, min_size=1, max_size=40), data=st.data())
 def test_any_order_of_any_batches_gives_the_fold(shared: Database, rows: list[Use], data: st.DataObject) -> None:
     started_over(shared)
