@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +21,7 @@ from projections.behaviour import CONSUMER
 from tests.support.anomalies import recording
 from tests.support.detecting import begin_anew, detect, parts_of
 from tests.support.fleet_logs import BEGIN, Rows, fleet_lines, rows_of
+from tests.support.patience import patience
 from tests.support.service import settings_for
 from tests.support.usage import issue
 from workers.detection import Detection, Parts
@@ -28,6 +30,12 @@ from workers.thresholds import change
 STEP = 500
 SEED = 7
 SHARPER = msgspec.structs.replace(DEFAULT, leak_strangers=200, hammer_run=30, hammer_burst=60)
+
+
+@pytest.fixture(autouse=True)
+def unhurried() -> Iterator[None]:
+    with patience():
+        yield
 
 
 @pytest.fixture

@@ -38,6 +38,12 @@ class Gate:
         return found
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let who waits for a connection of the pool get it, however busy the machine is."""
+    monkeypatch.setattr("infra.postgres.POOL_WAIT_SECONDS", 30.0)
+
+
 @pytest.fixture
 async def reads(database: Database, gate: Gate) -> AsyncIterator[SharedReads[Key, Standing]]:
     async with database.pool() as pool:
@@ -122,7 +128,7 @@ async def test_connections_that_are_lost_again_and_again_are_not_tried_for_ever(
 
     async with database.pool() as pool:
         reading = SharedReads[Key, Standing](pool, Clock(), lose).read(key(uuid4()))
-        await asyncio.wait([reading], timeout=5)
+        await asyncio.wait([reading], timeout=30)
         assert reading.done()
         assert str(reading.exception()) == "lost"
     assert tried > 1

@@ -13,7 +13,8 @@ from api.services import Services
 from tests.http.passing_time import Passing
 from tests.support.client import Client
 from tests.support.cluster import Cluster
-from tests.support.service import running, settings_for
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 
 _numbers = count()
 
@@ -23,7 +24,9 @@ async def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     """Give a service that allows two origins, shared by the tests of a file: each makes its own licences."""
     folder: Path = tmp_path_factory.mktemp("data")
     database = cluster.new_database()
-    async with running(settings_for(folder, CORS_ORIGINS="https://app.example, tauri://localhost"), database) as parts:
+    async with running_patiently(
+        settings_for(folder, CORS_ORIGINS="https://app.example, tauri://localhost"), database
+    ) as parts:
         yield parts
     cluster.drop(database)
 

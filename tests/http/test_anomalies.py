@@ -16,7 +16,8 @@ from tests.http.passing_time import Passing
 from tests.support.anomalies import change_thresholds
 from tests.support.client import Client, Reply, eventually
 from tests.support.cluster import Cluster
-from tests.support.service import running, settings_for
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 from tests.support.suspicions import hammer, record
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -39,7 +40,7 @@ def database(cluster: Cluster) -> Iterator[Database]:
 async def service(
     database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Services, Client]]:
-    async with running(settings_for(tmp_path_factory.mktemp("data")), database) as parts:
+    async with running_patiently(settings_for(tmp_path_factory.mktemp("data")), database) as parts:
         yield parts
 
 
@@ -127,7 +128,7 @@ async def recorded(client: Client, analyst: Analyst, license: dict[str, Any]) ->
     async def there() -> list[dict[str, Any]]:
         return await analyst.anomalies(license)
 
-    found: list[dict[str, Any]] = await eventually(there, 30)
+    found: list[dict[str, Any]] = await eventually(there, 60)
     return found
 
 

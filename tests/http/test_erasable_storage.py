@@ -12,7 +12,8 @@ from psycopg.sql import SQL, Identifier
 from infra.postgres import Database
 from tests.support.client import Client
 from tests.support.cluster import Cluster
-from tests.support.service import running, settings_for
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 
 PERSON = {
     "customer_id": "Kundin-Zwölfender-4711",
@@ -132,7 +133,7 @@ LOOKED_UP_BY_HASH = {"API key", "licence key", "licence key of the second dialec
 
 async def test_no_table_holds_personal_data_or_a_secret_in_clear(cluster: Cluster, tmp_path: Any) -> None:
     database = cluster.new_database()
-    async with running(settings_for(tmp_path), database) as (services, client):
+    async with running_patiently(settings_for(tmp_path), database) as (services, client):
         private = await live(client)
         assert services.usage.queued() == 0
         stored = rows_as_bytes(database)
@@ -152,7 +153,7 @@ async def test_no_table_holds_personal_data_or_a_secret_in_clear(cluster: Cluste
 async def test_the_search_would_find_it(cluster: Cluster, tmp_path: Any) -> None:
     """The test above can fail: what is not personal is stored in clear, and is found."""
     database = cluster.new_database()
-    async with running(settings_for(tmp_path), database) as (_, client):
+    async with running_patiently(settings_for(tmp_path), database) as (_, client):
         license = await client.new_license(product="Sichtbares Produkt")
         await client.activate(license, "sichtbare-hardware")
         stored = rows_as_bytes(database)

@@ -16,7 +16,8 @@ from infra.erasure_register import ErasureRegister
 from infra.postgres import Database
 from tests.support.client import Client, Reply
 from tests.support.cluster import Cluster
-from tests.support.service import running, settings_for
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -38,7 +39,7 @@ def database(cluster: Cluster) -> Iterator[Database]:
 async def service(
     database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Services, Client]]:
-    async with running(settings_for(tmp_path_factory.mktemp("data")), database) as parts:
+    async with running_patiently(settings_for(tmp_path_factory.mktemp("data")), database) as parts:
         yield parts
 
 

@@ -25,7 +25,7 @@ async def raw(client: Client, head: str, body: bytes = b"") -> tuple[int, dict[s
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     lines = [*head.strip().splitlines(), "Host: test", "Connection: close", f"Content-Length: {len(body)}"]
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()

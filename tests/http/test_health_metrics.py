@@ -113,7 +113,10 @@ async def test_what_was_set_aside_is_told_and_ends_no_service(client: Client, se
         await connection.execute("DELETE FROM dead_letters")
 
 
-async def test_it_is_ready_while_a_rebuild_swaps(client: Client, services: Services) -> None:
+async def test_it_is_ready_while_a_rebuild_swaps(
+    client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.routes.health.PROBE_SECONDS", 4.0)
     async with services.pool.connection() as connection:
         conninfo = connection.info.dsn
     async with await psycopg.AsyncConnection.connect(conninfo) as owner:

@@ -10,7 +10,8 @@ import pytest
 
 from infra.postgres import Database
 from tests.support.client import Client
-from tests.support.service import running, settings_for
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 
 HEARTBEAT = "/api/v1/license/heartbeat"
 
@@ -18,7 +19,7 @@ HEARTBEAT = "/api/v1/license/heartbeat"
 @pytest.fixture
 async def two_processes(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Client, Client]]:
     settings = settings_for(tmp_path)
-    async with running(settings, database) as (_, here), running(settings, database) as (_, there):
+    async with running_patiently(settings, database) as (_, here), running_patiently(settings, database) as (_, there):
         yield here, there
 
 

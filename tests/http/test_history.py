@@ -14,8 +14,9 @@ from api.schemas.common import rfc3339
 from api.services import Services
 from tests.support.client import Client, Reply
 from tests.support.cluster import Cluster
+from tests.support.patience import running_patiently
 from tests.support.random_life import RandomLife
-from tests.support.service import running, settings_for
+from tests.support.service import settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ERASED = {"erased": True}
@@ -173,7 +174,7 @@ async def test_a_transfer_that_was_a_mistake(client: Client) -> None:
 
 async def test_of_corrections_at_once_on_two_processes_one_is_made(cluster: Cluster, tmp_path: Path) -> None:
     database, settings = cluster.new_database(), settings_for(tmp_path)
-    async with running(settings, database) as (_, here), running(settings, database) as (_, there):
+    async with running_patiently(settings, database) as (_, here), running_patiently(settings, database) as (_, there):
         license = await here.new_license(max_devices=1)
         await here.activate(license, "a")
         for _ in range(5):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
+import pytest
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from api.services import Services
@@ -14,6 +16,12 @@ from infra.postgres import Database
 from infra.pulse import DatabaseAway
 from tests.support.client import Client, eventually
 from tests.support.service import running, settings_for
+
+
+@pytest.fixture
+async def services(database: Database, tmp_path: Path) -> AsyncIterator[Services]:
+    async with running(settings_for(tmp_path), database) as (running_services, _):
+        yield running_services
 
 
 async def test_one_refused_request_mends_the_whole_pool(database: Database, tmp_path: Path) -> None:
@@ -53,7 +61,7 @@ async def mends(services: Services, client: Client, database: Database) -> None:
         refused += status == 503
         return status == 404 and set(await asyncio.gather(*(get() for _ in range(20)))) == {404}
 
-    await eventually(mended, 5)
+    await eventually(mended)
     assert refused <= 2, "not one for each connection that was lost"
 
 

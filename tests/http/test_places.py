@@ -12,7 +12,8 @@ from psycopg.rows import dict_row
 from infra.postgres import Database
 from tests.support.cluster import Cluster
 from tests.support.mmdb import CITY, write_mmdb
-from tests.support.service import running, settings_for
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,7 +26,7 @@ def usage(database: Database) -> list[dict[str, Any]]:
 async def test_the_place_is_stored_beside_the_address_and_only_sealed(cluster: Cluster, tmp_path: Path) -> None:
     path = write_mmdb(tmp_path / "city.mmdb", {"8.8.8.0/24": CITY})
     database = cluster.new_database()
-    async with running(settings_for(tmp_path, GEO_DATABASE=str(path)), database) as (services, client):
+    async with running_patiently(settings_for(tmp_path, GEO_DATABASE=str(path)), database) as (services, client):
         license = await client.new_license()
         await client.activate(license, "pc", fields={"os_info": {"name": "Plan9", "version": "4"}})
         unknown = {"license_key": "LIC-000000000000"}

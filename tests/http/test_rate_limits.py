@@ -10,7 +10,8 @@ import pytest
 from tests.http.passing_time import Passing
 from tests.support.client import Client, Reply
 from tests.support.cluster import Cluster
-from tests.support.service import running, settings_for
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -220,7 +221,7 @@ async def test_from_an_untrusted_peer_a_forged_forwarded_for_opens_no_fresh_buck
     cluster: Cluster, tmp_path: Path
 ) -> None:
     database = cluster.new_database()
-    async with running(settings_for(tmp_path, TRUSTED_PROXIES="192.0.2.0/24"), database) as (_, client):
+    async with running_patiently(settings_for(tmp_path, TRUSTED_PROXIES="192.0.2.0/24"), database) as (_, client):
         statuses = []
         for number in range(61):
             client.address = f"203.0.113.{number}"

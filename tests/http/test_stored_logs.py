@@ -26,7 +26,7 @@ from projections.rebuild import Rebuild
 from tests.support.checker import check
 from tests.support.client import Client
 from tests.support.cluster import Cluster
-from tests.support.service import running
+from tests.support.patience import running_patiently
 from tests.support.stored_log import answers_of, restore, settings
 
 STORED = Path(__file__).parents[1] / "commands" / "stored_logs"
@@ -49,7 +49,7 @@ async def served(
     database, chosen = cluster.new_database(), settings(tmp_path_factory.mktemp("data"))
     restore(database, log)
     make_views(database, chosen)
-    async with running(chosen, database) as (_, client):
+    async with running_patiently(chosen, database) as (_, client):
         yield database, client
     cluster.drop(database)
 

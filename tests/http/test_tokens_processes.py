@@ -17,6 +17,7 @@ from infra.postgres import Database
 from infra.tokens import Claims, TokenKind
 from tests.support.client import Client, Reply, eventually
 from tests.support.cluster import Cluster
+from tests.support.patience import running_patiently
 from tests.support.service import running, settings_for
 from workers.housekeeping import Housekeeping
 
@@ -27,7 +28,7 @@ Process = tuple[Services, Client]
 @pytest.fixture
 async def two_processes(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Process, Process]]:
     settings = settings_for(tmp_path)
-    async with running(settings, database) as here, running(settings, database) as there:
+    async with running_patiently(settings, database) as here, running_patiently(settings, database) as there:
         yield here, there
 
 
@@ -97,7 +98,7 @@ async def cleaned(services: Services, later: timedelta) -> None:
     """Clean up as of a later time."""
     clock, done = _FixedClock(services.clock.now() - services.clock.offset + later), asyncio.Event()
     task = asyncio.create_task(Housekeeping(services.pool, clock, services.keyring, 400, done.set).run())
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), 30)
     task.cancel()
 
 
@@ -109,7 +110,7 @@ class _FixedClock(Clock):
 
 async def test_a_family_whose_row_was_written_when_it_began_goes_on(tmp_path: Path, database: Database) -> None:
     """As families did whose first token does not name them. Without its row, nobody knows what became of it."""
-    async with running(settings_for(tmp_path), database) as (services, client):
+    async with running_patiently(settings_for(tmp_path), database) as (services, client):
         license = await activated(client)
         access = (await client.tokens(license, "pc-1"))["access_token"]
         claims = services.tokens.verify(access, ACCESS, services.clock.now())

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.client import Client, Reply
 
-PAST, FUTURE = "2020-01-01T00:00:00Z", "2040-06-01T12:30:00.5Z"
+PAST, FUTURE = "2020-01-01T00:00:00Z", "2940-06-01T12:30:00.5Z"
 DEVICES = tuple(f"pc-{number}" for number in range(6))
 PRODUCTS = ("Editor", "Viewer")
 

@@ -103,7 +103,7 @@ async def with_receipt(world: World) -> World:
         path = f"/api/v1/audit/receipts/{event_id}"
         return (await world.client.request("GET", path, x_admin_api_key=key)).status == 200
 
-    await eventually(is_signed, 30)
+    await eventually(is_signed, 60)
     return replace(world, event_id=event_id)
 
 
@@ -166,7 +166,7 @@ def _admins(world: World, seat: Seat, mark: str) -> list[Request]:
     all_licenses = "/api/v1/admin/licenses"
     one = f"{all_licenses}/{seat.license['license_id']}"
     create = {"customer_id": f"c-{mark}", "max_devices": 5, "expires_in_days": 365, "metadata": {"custom": "data"}}
-    change = {"max_devices": 10, "is_active": True, "expires_at": "2035-12-31T23:59:59Z", "metadata": {}}
+    change = {"max_devices": 10, "is_active": True, "expires_at": "2935-12-31T23:59:59Z", "metadata": {}}
     listing = "customer_id=customer-1&is_active=true&created_after=2020-01-01T00:00:00Z&page=1&per_page=2"
     anomalies = "/api/v1/admin/anomalies"
     move = {"from_hardware_id": f"other-{mark}", "to_hardware_id": f"new-{mark}"}
