@@ -21,6 +21,12 @@ class Passing:
         self._clock.offset = self._passed
         self._clock.monotonic = lambda: real.monotonic() + self._passed.total_seconds()  # type: ignore[method-assign]
 
+    def until_noon(self) -> None:
+        """Let time pass until the next noon, in UTC: no day ends while a test looks at what happens in one."""
+        now = self._clock.now()
+        noon = now.replace(hour=12, minute=0, second=0, microsecond=0)
+        self.by(seconds=((noon - now) % timedelta(days=1)).total_seconds())
+
     def stop_at(self, moment: datetime) -> None:
         """Hold the calendar at a moment."""
         self._clock.now = lambda: moment  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from api.schemas.common import rfc3339
 from api.services import Services
+from commands.recorder import EVENTS_LOCK
 from infra.vault import Vault
 from tests.support.client import Client
 from tests.support.random_life import RandomLife
@@ -153,12 +154,17 @@ async def test_what_is_no_moment_is_refused(client: Client, life: RandomLife, as
     assert (refused.status, refused["error_code"], list(refused["details"])) == (400, "VALIDATION_ERROR", ["as_of"])
 
 
-async def test_what_lies_ahead_can_still_change(client: Client, life: RandomLife, events: list[Event]) -> None:
+async def test_what_lies_ahead_can_still_change(client: Client, services: Services, life: RandomLife) -> None:
     one = f"/licenses/{life.licenses[0]['license_id']}"
-    end = events[-1].position
-    assert (await client.admin("GET", f"{one}?as_of={end}")).status == 200
-    refused = await client.admin("GET", f"{one}?as_of={end + 1}")
-    assert refused["details"] == {"as_of": f"must not be beyond the log's end, {end}"}
+    async with services.pool.connection() as connection, connection.transaction():
+        # What detection finds has its own time: it is not recorded before this ends.
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (EVENTS_LOCK,))
+        row = await (await connection.execute("SELECT max(notification_id) AS end FROM licensing_events")).fetchone()
+        assert row is not None
+        end = row["end"]
+        assert (await client.admin("GET", f"{one}?as_of={end}")).status == 200
+        refused = await client.admin("GET", f"{one}?as_of={end + 1}")
+        assert refused["details"] == {"as_of": f"must not be beyond the log's end, {end}"}
     refused = await client.admin("GET", f"{one}?as_of=2999-01-01T00:00:00Z")
     assert refused["details"] == {"as_of": "must not lie in the future"}
 
