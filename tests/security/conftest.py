@@ -13,9 +13,13 @@ import aiohttp
 import psycopg
 import pytest
 
+from api.services import Services
+from infra.postgres import Database
 from tests.support.client import Client, Secrets
 from tests.support.cluster import Cluster
+from tests.support.patience import running_patiently
 from tests.support.ports import Ports
+from tests.support.service import settings_for
 from tests.support.world import Seat, World, make_world, with_anomaly, with_receipt
 
 SEATS = 20
@@ -42,6 +46,12 @@ async def _world(ports: Ports) -> World:
         client = Client(session, ports.base(), Secrets())
         client.api_key = (await client.new_api_key(allowed_endpoints=["/api/v1/*"]))["api_key"]
         return await with_receipt(await with_anomaly(await make_world(client, SEATS)))
+
+
+@pytest.fixture
+async def service(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Services, Client]]:
+    async with running_patiently(settings_for(tmp_path), database) as parts:
+        yield parts
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ class RawConnection:
         return True
 
 
-async def ask(port: int, raw: bytes, seconds: float = 5.0) -> RawAnswer:
+async def ask(port: int, raw: bytes, seconds: float = 20.0) -> RawAnswer:
     """Send bytes over a fresh connection and return the answer."""
     connection = await RawConnection.open(port)
     try:

@@ -9,7 +9,8 @@ from psycopg.rows import dict_row
 
 from infra.postgres import Database
 from tests.support.client import Client, Reply
-from tests.support.service import running, settings_for
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 
 UNKNOWN = {"license_key": "LIC-000000000000", "hardware_id": "pc"}
 
@@ -19,7 +20,7 @@ async def guess(client: Client) -> Reply:
 
 
 async def test_rotation_gives_no_fresh_bucket(database: Database, tmp_path: Path) -> None:
-    async with running(settings_for(tmp_path, TRUSTED_PROXIES=""), database) as (services, client):
+    async with running_patiently(settings_for(tmp_path, TRUSTED_PROXIES=""), database) as (services, client):
         statuses = []
         for number in range(25):
             client.address = f"203.0.113.{number}, 198.51.100.{number}"
@@ -41,7 +42,7 @@ async def test_rotation_gives_no_fresh_bucket(database: Database, tmp_path: Path
 
 
 async def test_only_the_trusted_part_of_the_header_counts(database: Database, tmp_path: Path) -> None:
-    async with running(settings_for(tmp_path), database) as (_, client):
+    async with running_patiently(settings_for(tmp_path), database) as (_, client):
         for number in range(20):
             client.address = f"203.0.113.{number}, 198.51.100.7"
             assert (await guess(client)).status == 404
@@ -58,7 +59,7 @@ async def test_no_other_header_says_who_asks(database: Database, tmp_path: Path)
     """In both dialects: behind a trusted proxy, and where none is trusted."""
     wrong = {"license_key": "AAAA-AAAA-AAAA", "email": "a@example.com", "device_hash": "d", "device_name": "n"}
     for number, trusted in enumerate(("127.0.0.0/8", "")):
-        async with running(settings_for(tmp_path, TRUSTED_PROXIES=trusted), database) as (_, client):
+        async with running_patiently(settings_for(tmp_path, TRUSTED_PROXIES=trusted), database) as (_, client):
             client.address = f"198.51.100.{number}"
             for path, body in (("/api/v1/license/validate", UNKNOWN), ("/licenses-api/v1/activate", wrong)):
                 statuses = []
@@ -74,7 +75,7 @@ async def test_no_other_header_says_who_asks(database: Database, tmp_path: Path)
 
 
 async def test_a_wrong_e_mail_counts_as_a_guess_too(database: Database, tmp_path: Path) -> None:
-    async with running(settings_for(tmp_path), database) as (_, client):
+    async with running_patiently(settings_for(tmp_path), database) as (_, client):
         license = await client.new_license(email="owner@example.com")
         body = {"license_key": license["license_key"], "device_hash": "d", "device_name": "n"}
         wrong = [await client.b_client("POST", "/activate", {**body, "email": f"{n}@example.com"}) for n in range(21)]

@@ -100,9 +100,10 @@ def test_it_has_no_right_more_than_it_needs(shared: Database) -> None:
 
 
 def test_partitions_can_be_made_and_dropped_by_the_days_only(shared: Database) -> None:
-    with shared.connect() as connection:
-        with pytest.raises(psycopg.Error):
-            connection.execute("SELECT ensure_usage_partitions('2020-01-01', '2120-01-01')")
+    with shared.connect() as connection, pytest.raises(psycopg.Error):
+        connection.execute("SELECT ensure_usage_partitions('2020-01-01', '2120-01-01')")
+    # Today is the same day in all of a transaction, also at midnight.
+    with shared.connect() as connection, connection.transaction():
         connection.execute("SELECT ensure_usage_partitions(current_date - 3, current_date + 1)")
         connection.execute("SELECT drop_usage_partitions('9999-01-01')")
         rows = connection.execute("""

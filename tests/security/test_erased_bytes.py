@@ -21,8 +21,9 @@ from tests.support.byte_search import found_in
 from tests.support.client import Client, Secrets, eventually
 from tests.support.cluster import Cluster
 from tests.support.command import environment, run
+from tests.support.patience import running_patiently
 from tests.support.rabbit import Rabbit, VirtualHost
-from tests.support.service import running, settings_for
+from tests.support.service import settings_for
 
 CUSTOMERS = int(os.environ.get("ERASED_CUSTOMERS", "4"))
 MARK = "quokkazwoelf"
@@ -204,7 +205,8 @@ async def test_nothing_of_whoever_was_erased_is_anywhere(
     data, out = tmp_path / "data", tmp_path / "out"
     out.mkdir()
     caplog.set_level("DEBUG")
-    async with running(settings_for(data, AMQP_URL=host.url, LOG_LEVEL="debug"), database) as (services, client):
+    settings = settings_for(data, AMQP_URL=host.url, LOG_LEVEL="debug")
+    async with running_patiently(settings, database) as (services, client):
         await listen(host)
         clients = [Client(client.session, client.base, client.secrets) for _ in range(CUSTOMERS)]
         for one in clients:
@@ -219,7 +221,7 @@ async def test_nothing_of_whoever_was_erased_is_anywhere(
         assert NETWORK in kept
         await some_at_once(erase(one, number) for number, one in enumerate(clients))
         assert log_of(database)[: len(before)] == before, "no event was changed: proofs go on to hold"
-        assert services.usage.queued() == 0
+        assert services.usage.queued() == 0, "what has been answered is stored"
         found = await take_all(host, database, rabbit.folder, out)
         (out / "signed.txt").write_text(await all_signed(database, data))
         await export(environment(data, DATABASE_URL=database.url, ADMIN_API_KEY=Secrets().admin_api_key), out)

@@ -29,7 +29,7 @@ from workers.broker import queue_name
 EXCHANGE = "licenses.events"
 WORKERS = ("projector", "anomaly")
 CONSUMERS = ("relay", "usage", "devices-seen", "seats", "anomaly")
-REFUSED_SECONDS = 30.0
+REFUSED_SECONDS = 60.0
 """Of rows that do not exist, a message is refused at the first look that is five seconds later than it came."""
 
 FAR_AWAY = "0000000000000999999"

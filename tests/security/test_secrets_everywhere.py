@@ -144,7 +144,7 @@ class Scene:
             return await asyncio.to_thread(self.host.size, "lizenzserver.projector.dead") > 0
 
         await asyncio.to_thread(publish)
-        await eventually(refused, 20)
+        await eventually(refused, 60)
 
     async def _troubled(self, client: Client, world: World) -> None:
         """Let an event be unreadable, and every connection to the database and to the broker be lost."""

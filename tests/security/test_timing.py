@@ -38,14 +38,23 @@ def medians(call: Callable[[str], object], values: Sequence[str], rounds: int = 
     return [statistics.median(each) for each in taken]
 
 
-def check_alike(found: Sequence[float], noise: float = NOISE) -> None:
-    assert max(found) <= min(found) * (1 + noise) + 50, found  # 50 ns: what the clock itself can tell apart.
+ATTEMPTS = 4
+"""Measurements that may differ, all but one: what a value makes of the time it makes of it each time."""
+
+
+def check_alike(measure: Callable[[], Sequence[float]], noise: float = NOISE) -> None:
+    seen = []
+    for _ in range(ATTEMPTS):
+        seen.append(found := measure())
+        if max(found) <= min(found) * (1 + noise) + 50:  # 50 ns: what the clock itself can tell apart.
+            return
+    raise AssertionError(seen)
 
 
 def test_comparing_a_secret_takes_as_long_wherever_it_differs() -> None:
     first, last = f"X{SECRET[1:]}", f"{SECRET[:-1]}X"
 
-    check_alike(medians(lambda given: equal(given, SECRET), [SECRET, first, last]))
+    check_alike(lambda: medians(lambda given: equal(given, SECRET), [SECRET, first, last]))
 
 
 def test_a_long_secret_too() -> None:
@@ -53,7 +62,7 @@ def test_a_long_secret_too() -> None:
     secret = SECRET * 1000
     values = [secret, f"X{secret[1:]}", f"{secret[:-1]}X"]
 
-    check_alike(medians(lambda given: equal(given, secret), values, ROUNDS // 10))
+    check_alike(lambda: medians(lambda given: equal(given, secret), values, ROUNDS // 10))
 
 
 def test_api_keys_are_looked_up_by_digest_and_their_checksum_costs_the_same() -> None:
@@ -62,14 +71,24 @@ def test_api_keys_are_looked_up_by_digest_and_their_checksum_costs_the_same() ->
     altered = [key, f"sk_{'a' if body[0] != 'a' else 'b'}{body[1:]}", f"{key[:-1]}{'a' if key[-1] != 'a' else 'b'}"]
 
     assert [well_formed(each) for each in altered] == [True, False, False]
-    check_alike(medians(well_formed, altered))
-    check_alike(medians(digest, altered))
+    check_alike(lambda: medians(well_formed, altered))
+    check_alike(lambda: medians(digest, altered))
 
 
 MEASURED = 10_000
 """How many answers are measured for each credential, half of them to either of two."""
 CONNECTIONS = 8
 PATIENCE = 30.0
+
+
+async def check_answers_alike(port: int, requests: Sequence[Callable[[str], bytes]], expected: int) -> None:
+    """What differs by less than this drowns in what the network, the kernel and the event loop make of it."""
+    seen = []
+    for _ in range(ATTEMPTS):
+        seen.append(found := await medians_over_http(port, requests, expected))
+        if max(found) <= min(found) * 1.1 + 0.000_1:
+            return
+    raise AssertionError(seen)
 
 
 async def medians_over_http(port: int, requests: Sequence[Callable[[str], bytes]], expected: int) -> list[float]:
@@ -101,11 +120,6 @@ async def medians_over_http(port: int, requests: Sequence[Callable[[str], bytes]
     return [statistics.median(each) for each in taken]
 
 
-def check_answers_alike(found: Sequence[float]) -> None:
-    """What differs by less than this drowns in what the network, the kernel and the event loop make of it."""
-    assert max(found) <= min(found) * 1.1 + 0.000_1, found
-
-
 def asking(path: str, headers: dict[str, str], body: dict[str, object] | None = None) -> Callable[[str], bytes]:
     """Make a request of which only the address changes."""
     method = "GET" if body is None else "POST"
@@ -127,11 +141,8 @@ async def test_a_nearly_right_secret_is_refused_as_fast_as_a_wrong_one(
     right = getattr(world.client.secrets, header.removeprefix("X-").replace("-", "_").lower())
     nearly, wrong = f"{right[:-1]}~", f"{right[:4]}{'~' * (len(right) - 4)}"
 
-    check_answers_alike(
-        await medians_over_http(
-            ports.ports["all"], [asking(path, {header: nearly}), asking(path, {header: wrong})], 401
-        )
-    )
+    requests = [asking(path, {header: nearly}), asking(path, {header: wrong})]
+    await check_answers_alike(ports.ports["all"], requests, 401)
 
 
 async def test_an_api_key_that_is_nearly_somebodys_is_refused_as_fast_as_any(ports: Ports, world: World) -> None:
@@ -143,7 +154,7 @@ async def test_an_api_key_that_is_nearly_somebodys_is_refused_as_fast_as_any(por
     device: dict[str, object] = {"license_key": "LIC-AAAAAAAAAAAA", "hardware_id": "d"}
     requests = [asking("/api/v1/license/validate", {"X-API-Key": key}, device) for key in keys]
 
-    check_answers_alike(await medians_over_http(ports.ports["all"], requests, 401))
+    await check_answers_alike(ports.ports["all"], requests, 401)
 
 
 @pytest.mark.parametrize("path", ["/activate", "/admin/licenses/enable"])
@@ -160,4 +171,4 @@ async def test_a_wrong_e_mail_takes_as_long_as_an_unknown_key(
     )
     requests = [asking(f"/licenses-api/v1{path}", headers, each) for each in (known, unknown)]
 
-    check_answers_alike(await medians_over_http(ports.ports["all"], requests, 404))
+    await check_answers_alike(ports.ports["all"], requests, 404)
