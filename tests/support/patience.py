@@ -33,6 +33,11 @@ _WAITS = (
 )
 
 
+def patient(settings: Settings) -> Settings:
+    """Return the same, but that whoever has an answer finds its row in the usage log."""
+    return replace(settings, usage_wait_ms=SECONDS * 1000)
+
+
 @contextmanager
 def patience() -> Iterator[None]:
     """Have whatever waits for the database in this process wait for long."""
@@ -44,7 +49,7 @@ def patience() -> Iterator[None]:
 
 @asynccontextmanager
 async def running_patiently(settings: Settings, database: Database) -> AsyncIterator[tuple[Services, Client]]:
-    """Run all services as `running` does. Whoever has an answer finds its row in the usage log, too."""
+    """Run all services as `running` does, in no hurry."""
     with patience():
-        async with running(replace(settings, usage_wait_ms=SECONDS * 1000), database) as parts:
+        async with running(patient(settings), database) as parts:
             yield parts

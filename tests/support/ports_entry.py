@@ -13,16 +13,18 @@ from infra import logs
 from infra.first_start import ensure_credentials
 from infra.postgres import Database
 from infra.settings import load_settings
+from tests.support.patience import patience, patient
 
 
 def main() -> None:
-    settings = load_settings(os.environ, None)
+    settings = patient(load_settings(os.environ, None))
     logs.configure(settings.log_format, settings.log_level)
     assert settings.database_url is not None
     url = settings.database_url.reveal()
     services_and_ports = list(zip((*SERVICES, all_in_one()), map(int, sys.argv[1:]), strict=True))
     secrets = ensure_credentials(settings, settings.data_dir)
-    uvloop.run(serve(settings, Database(url, url), secrets, services_and_ports, say_ready))
+    with patience():
+        uvloop.run(serve(settings, Database(url, url), secrets, services_and_ports, say_ready))
 
 
 def say_ready() -> None:
