@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from api.services import Services
 from infra.postgres import Database
@@ -13,6 +14,15 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.rabbit import Rabbit, VirtualHost
 from tests.support.service import running, settings_for
+
+# How long an example takes says nothing here: the machine is shared, and now and then stands still for a second.
+settings.register_profile(
+    "unhurried",
+    parent=settings(),
+    deadline=None,
+    suppress_health_check=(*settings().suppress_health_check, HealthCheck.too_slow),
+)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
