@@ -42,7 +42,7 @@ class BothLogs:
         assert naive_usage.tables_of(self.database) == naive_usage.fold(self.uses)
         assert differing_rows(self.database) == {}
 
-    async def followed(self, *consumers: str, seconds: float = 20.0) -> None:
+    async def followed(self, *consumers: str, seconds: float = 30.0) -> None:
         """Wait until consumers, by default those of the projector, have passed all that both logs hold."""
 
         async def so() -> bool:

@@ -30,8 +30,8 @@ PERSONAL = (
 )
 """Texts that are in what is sent below, and must not be in a message."""
 
-DETECTION_SECONDS = 30.0
-"""More than rows wait for their turn."""
+DETECTION_SECONDS = 60.0
+"""Much more than rows wait for their turn."""
 
 
 async def everything_happens(client: Client, database: Database) -> dict[str, Any]:

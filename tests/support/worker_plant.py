@@ -45,7 +45,7 @@ class WorkerPlant:
         async def so() -> bool:
             return "comes from RabbitMQ" in worker.log()
 
-        await eventually(so, 20)
+        await eventually(so)
 
     async def acks_all(self, consumer: str) -> None:
         """Have sound workers answer all messages; assert that they do so soon, and that none was dead-lettered.
@@ -55,7 +55,7 @@ class WorkerPlant:
         for _ in range(MOST_WORKERS):
             with self.work(consumer) as worker:
                 await self.listens(worker)
-                await eventually(self._all_are_delivered(consumer), 20)
+                await eventually(self._all_are_delivered(consumer))
                 await asyncio.sleep(TURN_SECONDS)
                 assert worker.stop() == 0, worker.log()
             if self.host.size(queue_name(consumer)) == 0:

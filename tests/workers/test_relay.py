@@ -25,6 +25,7 @@ from tests.support.relaying import (
     relaying,
     sequences,
 )
+from tests.support.within import within
 from workers.broker import Broker
 from workers.relay import Relay, State
 
@@ -33,11 +34,11 @@ CONCURRENT_ROWS = int(os.environ.get("RELAY_TEST_ROWS", "10000"))
 """Rows of the test with four writers; the long run sets 1000000."""
 
 
-async def in_state(relay: Relay, state: State, seconds: float = 15.0) -> None:
+async def in_state(relay: Relay, state: State) -> None:
     async def reached() -> bool:
         return relay.state == state
 
-    await eventually(reached, seconds)
+    await eventually(reached)
 
 
 async def with_queue(host: VirtualHost, name: str = QUEUE) -> None:
@@ -95,7 +96,7 @@ async def test_catching_up_takes_no_pauses(
     monkeypatch.setattr("workers.relay.MOST_ROWS", 20)
     fill(database, usage=1000)
     async with relaying(database, host.url):
-        await eventually(lambda: drained(database), 20)
+        await eventually(lambda: drained(database))
 
 
 async def test_what_nobody_is_bound_to_is_kept(database: Database, host: VirtualHost) -> None:
@@ -203,7 +204,7 @@ async def test_one_killed_before_it_saved_its_position_publishes_the_same_again(
             async def published() -> bool:
                 return await asyncio.to_thread(host.size, QUEUE) >= 40
 
-            await eventually(published, 20)
+            await eventually(published)
             first.kill()
             first.wait()
             # The server would still carry out what the dead process has asked for.
@@ -211,7 +212,7 @@ async def test_one_killed_before_it_saved_its_position_publishes_the_same_again(
     assert positions(database) == (0, 0)
     before = await asyncio.to_thread(host.take, QUEUE)
     async with relaying(database, host.url):
-        await eventually(lambda: drained(database), 20)
+        await eventually(lambda: drained(database))
     after = await asyncio.to_thread(host.take, QUEUE)
     assert [one.properties.message_id for one in after] == [one.properties.message_id for one in before][:40]
     assert [one.event for one in after] == [one.event for one in before][:40]
@@ -227,7 +228,8 @@ async def test_one_that_lost_its_lease_does_not_move_the_position(database: Data
         fill(database, usage=5)
         await in_state(relay, "standing by")
         assert positions(database) == (0, 0)
-        await eventually(lambda: drained(database), TAKEOVER_SECONDS)
+        async with within(TAKEOVER_SECONDS):
+            await eventually(lambda: drained(database))
     await expect_all(database, host)
 
 
@@ -256,17 +258,19 @@ async def test_another_one_takes_over_from_a_frozen_and_from_a_killed_one(
     await with_queue(host)
     with relay_process(database, host.url, INSTANCE) as first:
         fill(database, usage=5)
-        await eventually(lambda: drained(database), 20)
+        await eventually(lambda: drained(database))
         with relay_process(database, host.url, INSTANCE) as second:
             first.send_signal(signal.SIGSTOP)
             fill(database, usage=5)
-            await eventually(lambda: drained(database), TAKEOVER_SECONDS)
+            async with within(TAKEOVER_SECONDS):
+                await eventually(lambda: drained(database))
             first.send_signal(signal.SIGCONT)
             fill(database, usage=5)
             await eventually(lambda: drained(database))
             second.kill()
             second.wait()
             fill(database, usage=5)
-            await eventually(lambda: drained(database), TAKEOVER_SECONDS)
+            async with within(TAKEOVER_SECONDS):
+                await eventually(lambda: drained(database))
     # Nothing was published twice but, perhaps, what the frozen one had under way.
     assert len(await asyncio.to_thread(host.take, QUEUE)) <= 25
