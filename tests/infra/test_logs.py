@@ -163,10 +163,10 @@ def test_a_closed_log_fails_no_request() -> None:
 
 def test_a_hostile_text_is_searched_in_bounded_time(start: Start) -> None:
     log = start()
-    began = time.perf_counter()
+    began = time.thread_time()
     for text in ("a" * 10**6, "eyJ" * 10**5, "AAAA-" * 10**5, "a1" * 10**5, "a." * 10**5 + "@"):
         log.info("seen", text=text)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_an_access_line_is_cheap(start: Start) -> None:
@@ -175,9 +175,9 @@ def test_an_access_line_is_cheap(start: Start) -> None:
     access = access_logger()
 
     def cost(calls: int) -> float:
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(calls):
             access("POST", "/x", 200, 1.5, "0192f0c47a3e7cc19d520c1f6c1f0a11")
-        return (time.perf_counter() - began) / calls
+        return (time.thread_time() - began) / calls
 
     assert min(cost(500) for _ in range(10)) < 30e-6
