@@ -13,12 +13,16 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import TooManyRequests
 
 from infra.postgres import Database, watched
-from infra.pulse import DatabaseAway, Pulse, SessionLost
+from infra.pulse import BEAT_SECONDS, DatabaseAway, Pulse, SessionLost
 from tests.support.client import eventually
 from tests.support.postgres_proxy import PostgresProxy
+from tests.support.stalls import stalls
+from tests.support.within import within
 
 NOBODY = 999_999_999
 """A process id that no session has."""
+NOTICED = 0.2
+"""Where the machine stands still for so many seconds, the database may well seem to be away for a moment."""
 
 
 @pytest.fixture
@@ -51,10 +55,9 @@ async def test_a_session_that_is_lost_is_given_up_and_ended(
     connection.execute("BEGIN")
     connection.execute("SELECT pg_advisory_xact_lock(4711)")
     proxy.swallow("lizenzserver-test")
-    began = time.monotonic()
-    with pytest.raises(SessionLost):
-        await asyncio.to_thread(connection.execute, "SELECT 1")
-    assert time.monotonic() - began < 2
+    async with within(2):
+        with pytest.raises(SessionLost):
+            await asyncio.to_thread(connection.execute, "SELECT 1")
     assert connection.broken
     assert pulse_of(felt).lost_sessions == 1
     with database.connect() as other:
@@ -67,10 +70,9 @@ async def test_a_session_that_is_lost_is_given_up_and_ended(
 async def test_the_same_without_threads(felt: Database, proxy: PostgresProxy) -> None:
     connection = await felt.connect_async_worker("test")
     proxy.swallow("lizenzserver-test")
-    began = time.monotonic()
-    with pytest.raises(SessionLost):
-        await connection.execute("SELECT 1")
-    assert time.monotonic() - began < 2
+    async with within(2):
+        with pytest.raises(SessionLost):
+            await connection.execute("SELECT 1")
     assert connection.broken
 
 
@@ -109,23 +111,21 @@ async def test_a_database_that_is_away_is_known_and_requests_do_not_wait(felt: D
         async with pool.connection() as connection:
             await connection.execute("SELECT 1")
         proxy.swallow(new=True)
-        began = time.monotonic()
-        with pytest.raises(DatabaseAway):
-            async with pool.connection() as connection:
-                await connection.execute("SELECT 1")
-        assert time.monotonic() - began < 1
+        async with within(1):
+            with pytest.raises(DatabaseAway):
+                async with pool.connection() as connection:
+                    await connection.execute("SELECT 1")
         # Who has given up waits for nothing: its session's number may be another one's by the time that it is back.
         assert not pulse_of(felt)._waiting
-        began = time.monotonic()
-        with pytest.raises(DatabaseAway):
-            await pool.getconn()
-        assert time.monotonic() - began < 0.1
+        async with within(0.1):
+            with pytest.raises(DatabaseAway):
+                await pool.getconn()
         proxy.let_through()
-        began = time.monotonic()
-        await eventually(lambda: is_(felt, away=False))
-        await eventually(lambda: answers(pool))
-        assert time.monotonic() - began < 5
-    assert told == ["away", "back"]
+        async with within(5):
+            await eventually(lambda: is_(felt, away=False))
+            await eventually(lambda: answers(pool))
+    # Where the machine stands still just then, it may seem to be away once more.
+    assert told == ["away", "back"] * max(1, len(told) // 2)
 
 
 async def answers(pool: object) -> bool:
@@ -152,17 +152,17 @@ async def test_who_asks_whether_it_is_still_away_is_told_as_of_then(felt: Databa
         return await connect()
 
     pulse._connect = counted
-    began = time.monotonic()
-    assert await asyncio.gather(*(pulse.is_still_away() for _ in range(100))) == [True] * 100
-    assert time.monotonic() - began < 0.8
-    assert attempts <= 3
+    async with stalls() as held_up, within(0.8):
+        assert await asyncio.gather(*(pulse.is_still_away() for _ in range(100))) == [True] * 100
+    assert attempts <= 3 + held_up.seconds / BEAT_SECONDS
     await asyncio.sleep(0.3)
     proxy.let_through()
-    began = time.monotonic()
-    assert not await pulse.is_still_away()
-    assert time.monotonic() - began < 1
-    await asyncio.sleep(0.5)
-    assert not pulse.is_away
+    async with stalls() as held_up:
+        async with within(1):
+            # Twice only where the machine stands still.
+            assert not await pulse.is_still_away() or (held_up.seconds > NOTICED and not await pulse.is_still_away())
+        await asyncio.sleep(0.5)
+        assert not pulse.is_away or held_up.seconds > NOTICED
 
 
 async def test_one_that_answers_others_is_only_slow(felt: Database, proxy: PostgresProxy) -> None:
@@ -174,7 +174,7 @@ async def test_one_that_answers_others_is_only_slow(felt: Database, proxy: Postg
         assert not pulse.is_away
         pulse.heard(NOBODY)
         await asyncio.sleep(0.05)
-    await eventually(lambda: is_(felt, away=True), 2)
+    await eventually(lambda: is_(felt, away=True))
 
 
 async def test_a_server_that_came_back_without_room_is_not_away(felt: Database, proxy: PostgresProxy) -> None:
@@ -195,10 +195,9 @@ async def test_who_waits_for_a_connection_when_it_goes_is_refused(
         waiting = asyncio.create_task(pool.getconn(timeout=30))
         await asyncio.sleep(0)
         proxy.swallow(new=True)
-        began = time.monotonic()
-        with pytest.raises(DatabaseAway):
-            await waiting
-        assert time.monotonic() - began < 1
+        async with within(1):
+            with pytest.raises(DatabaseAway):
+                await waiting
         # Nor is anything told to those who had theirs long before.
         assert "the database's pulse was not felt" not in caplog.text
         proxy.let_through()
@@ -237,14 +236,14 @@ async def test_a_server_without_room_for_more_connections_is_not_away(felt: Data
     pulse = pulse_of(felt)
     await eventually(lambda: listens(pulse))
     pulse._connect = full
-    assert proxy.swallow("lizenzserver-pulse") == 1
+    assert proxy.swallow("lizenzserver-pulse") > 0
     await asyncio.sleep(1)
     assert not pulse.is_away
 
 
 async def test_a_session_that_the_server_does_not_know_is_lost(felt: Database) -> None:
     pulse_of(felt).waits(NOBODY)
-    await eventually(lambda: lost(pulse_of(felt)), 2)
+    await eventually(lambda: lost(pulse_of(felt)))
 
 
 async def listens(pulse: Pulse) -> bool:
@@ -255,9 +254,10 @@ async def test_behind_a_pooler_no_session_is_taken_for_lost(felt: Database, monk
     """Its process ids are made up, so that the server knows none of them."""
     monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", property(lambda _: NOBODY))
     pulse_of(felt).waits(NOBODY)
-    await asyncio.sleep(1)
+    async with stalls() as held_up:
+        await asyncio.sleep(1)
     assert not await lost(pulse_of(felt))
-    assert not pulse_of(felt).is_away
+    assert not pulse_of(felt).is_away or held_up.seconds > NOTICED
 
 
 async def test_only_what_is_said_twice_in_a_row_is_believed(database: Database) -> None:
