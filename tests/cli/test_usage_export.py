@@ -25,7 +25,7 @@ from infra.postgres import Database
 from projections.behaviour import Reached
 from tests.cli.conftest import CommandLine
 from tests.support.anomalies import change_thresholds
-from tests.support.detecting import detect, found, parts_of, recorded_ids, vault_of
+from tests.support.detecting import detect, found, parts_of, recorded_ids, vault_of, with_one_key
 from tests.support.event_log import append
 from tests.support.fleet_logs import Rows, event_id, fleet_lines, in_order, rows_of
 from tests.support.service import settings_for
@@ -83,12 +83,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def exports(cli: CommandLine, tmp_path: Path) -> Exports:
-    # Of keyed hashes, detection keeps a few bits: with one key, each run of a test is the same.
-    keys = tmp_path / "keys"
-    keys.mkdir(mode=0o700)
-    (keys / "service.key").write_text("A" * 43)
-    (keys / "service.key").chmod(0o600)
-    return Exports(cli, tmp_path)
+    return Exports(cli, with_one_key(tmp_path))
 
 
 def put(database: Database, folder: Path, lines: Sequence[Line]) -> Rows:

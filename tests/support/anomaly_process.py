@@ -1,7 +1,7 @@
-"""Anomaly workers as processes, with small steps: `python -m tests.support.anomaly_process DATABASE_URL DATA_DIR N`.
+"""Anomaly workers as processes, with small steps: `python -m tests.support.anomaly_process URL DATA_DIR N GATE`.
 
 Each line on standard input forks one off, which takes N rows a step; its process id is answered. All that is slow to
-load is loaded before.
+load is loaded before. The file GATE says how many rows are passed at most: there they wait until it says more.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from psycopg import Connection
 
 from cli.workers import _detection
 from infra.postgres import Database
@@ -24,6 +28,7 @@ from projections.behaviour import CONSUMER
 from tests.support.service import settings_for
 from workers.anomaly import AnomalyWorker
 from workers.feed import ClockFeed
+from workers.turns import Turn
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +37,17 @@ class AnomalyWorkers:
     """Starts workers over a database, within `with`; those that still run at its end are killed."""
 
     def __init__(self, database: Database, data_dir: Path, most_rows: int) -> None:
-        command = [sys.executable, "-m", "tests.support.anomaly_process", database.url, str(data_dir), str(most_rows)]
+        self._folder = TemporaryDirectory(prefix="lizenzserver-anomaly-")
+        self._gate = Path(self._folder.name) / "gate"
+        self.let_pass(sys.maxsize)
+        arguments = [database.url, str(data_dir), str(most_rows), str(self._gate)]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, "-m", "tests.support.anomaly_process", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
         self._running: set[int] = set()
 
@@ -45,6 +58,16 @@ class AnomalyWorkers:
         for pid in self._running:
             os.kill(pid, signal.SIGKILL)
         self._process.communicate(timeout=30)
+        self._folder.cleanup()
+
+    def let_pass(self, rows: int) -> None:
+        """Have all wait where so many rows of both logs are passed, until this is called again.
+
+        However long the test is held up, they do not get further meanwhile.
+        """
+        draft = self._gate.with_name("draft")
+        draft.write_text(str(rows))
+        draft.replace(self._gate)
 
     def start(self) -> int:
         """Start a worker; return its process id."""
@@ -63,25 +86,37 @@ class AnomalyWorkers:
 
 def main() -> None:
     """Fork workers off until standard input ends."""
-    url, data_dir, most_rows = sys.argv[1:]
+    url, data_dir, most_rows, gate = sys.argv[1:]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that are killed
     for _ in sys.stdin:
         pid = os.fork()
         if pid == 0:
             os.close(sys.stdin.fileno())
             logging.basicConfig(level=logging.ERROR)
-            asyncio.run(_work(Database(url, url), Path(data_dir), int(most_rows)))
+            asyncio.run(_work(Database(url, url), Path(data_dir), int(most_rows), Path(gate)))
             os._exit(0)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
 
 
-async def _work(database: Database, data_dir: Path, most_rows: int) -> None:
+class _Gated(AnomalyWorker):
+    gate: Path
+
+    def _work(self, connection: Connection[Any]) -> Turn:
+        reached = self._last
+        while reached is not None and reached.event_position + reached.usage_position >= int(self.gate.read_text()):
+            time.sleep(0.005)
+        return super()._work(connection)
+
+
+async def _work(database: Database, data_dir: Path, most_rows: int, gate: Path) -> None:
     settings = settings_for(data_dir)
     with ExitStack() as held:
         parts = _detection(settings, database, _instance(database), held)._replace(most_rows=most_rows)
         connect = partial(database.connect_worker, CONSUMER)
-        await AnomalyWorker(connect, parts, ClockFeed, pause_seconds=0.0).run()
+        worker = _Gated(connect, parts, ClockFeed, pause_seconds=0.0)
+        worker.gate = gate
+        await worker.run()
 
 
 def _instance(database: Database) -> str:

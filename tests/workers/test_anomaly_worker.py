@@ -27,7 +27,7 @@ from projections.behaviour import CONSUMER
 from tests.support.anomaly_process import AnomalyWorkers
 from tests.support.client import eventually
 from tests.support.cluster import Cluster
-from tests.support.detecting import found, parts_of, recorded_ids, remembered, vault_of
+from tests.support.detecting import found, parts_of, recorded_ids, remembered, vault_of, with_one_key
 from tests.support.fleet_logs import Rows, fleet_lines, in_order, rows_of
 from tests.support.workers import WorkerProcess, are_at_the_end, holder
 from workers.anomaly import AnomalyWorker
@@ -36,6 +36,7 @@ from workers.feed import ClockFeed
 SEED = 2
 KILLS = 20
 ROWS_A_STEP = 100
+ALL_ROWS = 10**9
 MOST_STATE_BYTES = 4096
 
 
@@ -48,6 +49,10 @@ class History:
     data_dir: Path
     done: Database
     vault: Vault
+
+    @property
+    def size(self) -> int:
+        return len(self.rows.events) + len(self.rows.uses)
 
 
 class Outcome(NamedTuple):
@@ -67,7 +72,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def history(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    data_dir = tmp_path_factory.mktemp("anomaly-worker")
+    data_dir = with_one_key(tmp_path_factory.mktemp("anomaly-worker"))
     logs = cluster.new_database()
     rows = rows_of(logs, data_dir, fleet_lines(SEED))
     rows.put(logs)
@@ -92,8 +97,8 @@ def database(cluster: Cluster, history: History) -> Iterator[Database]:
     cluster.drop(copy)
 
 
-async def at_the_end(database: Database, seconds: float = 30.0) -> None:
-    await eventually(_async(lambda: are_at_the_end(database, CONSUMER)), seconds)
+async def at_the_end(database: Database) -> None:
+    await eventually(_async(lambda: are_at_the_end(database, CONSUMER)), 60)
 
 
 def _async(condition: Callable[[], object]) -> Callable[[], Awaitable[object]]:
@@ -141,7 +146,7 @@ class Progress:
 
     async def beyond(self, rows: int) -> int:
         """Wait until more than so many are passed; return how many are."""
-        await eventually(_async(lambda: self.rows() > rows), 20)
+        await eventually(_async(lambda: self.rows() > rows))
         return self.rows()
 
     def give_place(self) -> None:
@@ -163,16 +168,18 @@ async def test_killed_twenty_times_it_finds_the_same(
     database: Database, history: History, undisturbed: Outcome, progress: Progress
 ) -> None:
     random = Random(SEED)
-    at_once = (len(history.rows.events) + len(history.rows.uses)) // (2 * KILLS)
+    at_once = history.size // (2 * KILLS)
     passed = 0
     with AnomalyWorkers(database, history.data_dir, ROWS_A_STEP) as workers:
         for _ in range(KILLS):
+            workers.let_pass(passed + at_once)
             pid = workers.start()
             await progress.beyond(passed + random.randrange(at_once))
             workers.kill(pid)
             progress.give_place()
             passed = progress.rows()
         assert not are_at_the_end(database, CONSUMER), "all kills were in the midst of its work"
+        workers.let_pass(ALL_ROWS)
         workers.start()
         await at_the_end(database)
     assert Outcome.of(database, history.vault) == undisturbed
@@ -194,18 +201,23 @@ async def test_of_two_one_works_and_they_find_the_same(
 async def test_a_frozen_one_that_comes_back_does_no_harm(
     database: Database, history: History, undisturbed: Outcome, progress: Progress
 ) -> None:
+    quarter = history.size // 4
     with AnomalyWorkers(database, history.data_dir, ROWS_A_STEP) as workers:
+        workers.let_pass(quarter)
         frozen = workers.start()
         passed = await progress.beyond(0)
         os.kill(frozen, signal.SIGSTOP)
         progress.give_place()
+        workers.let_pass(2 * quarter)
         other = workers.start()
-        passed = await progress.beyond(passed + 2000)
+        passed = await progress.beyond(passed + quarter // 2)
         os.kill(frozen, signal.SIGCONT)
-        await progress.beyond(passed + 2000)
+        workers.let_pass(3 * quarter)
+        await progress.beyond(passed + quarter // 2)
         os.kill(other, signal.SIGSTOP)
         progress.give_place()
-        await progress.beyond(progress.rows() + 2000)
+        workers.let_pass(ALL_ROWS)
+        await progress.beyond(progress.rows() + quarter // 2)
         os.kill(other, signal.SIGCONT)
         await at_the_end(database)
     assert Outcome.of(database, history.vault) == undisturbed
@@ -228,6 +240,7 @@ async def test_without_the_lease_it_stands_by(
             assert progress.rows() == 0
             progress.give_place()
             await progress.beyond(0)
+            await eventually(_async(lambda: "works" in caplog.text))  # said once its first step is done
         finally:
             working.cancel()
             await asyncio.wait([working])

@@ -27,7 +27,17 @@ from projections.behaviour import CONSUMER, MovedByAnother, Reached
 from projections.dead_letters import DeadLetter
 from tests.support.client import eventually
 from tests.support.cluster import Cluster
-from tests.support.detecting import Anomaly, begin_anew, detect, found, parts_of, recorded_ids, remembered, vault_of
+from tests.support.detecting import (
+    Anomaly,
+    begin_anew,
+    detect,
+    found,
+    parts_of,
+    recorded_ids,
+    remembered,
+    vault_of,
+    with_one_key,
+)
 from tests.support.event_log import append
 from tests.support.fleet_logs import BEGIN, Rows, rows_of
 from tests.support.small_history import DAY, GUESSER, LEAKED, guesses, small_history
@@ -77,7 +87,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def prepared(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    data_dir = tmp_path_factory.mktemp("detection")
+    data_dir = with_one_key(tmp_path_factory.mktemp("detection"))
     empty = cluster.new_database()
     rows = rows_of(empty, data_dir, small_history())
     scene = Scene(empty, rows, data_dir, vault_of(data_dir))
@@ -171,9 +181,9 @@ async def test_a_row_waits_until_it_is_settled(scene: Scene) -> None:
 
     await asyncio.to_thread(fill)  # it runs an event loop of its own
     with scene.parts(settle_seconds=1.0) as parts, scene.database.connect_worker(CONSUMER) as connection:
-        detection = Detection(connection, parts)
-        turn = detection.step()
+        turn = Detection(connection, parts._replace(settle_seconds=DAY)).step()
         assert (turn.usage_position, turn.caught_up) == (0, False)
+        detection = Detection(connection, parts)
 
         async def is_settled() -> bool:
             return detection.step().caught_up

@@ -24,7 +24,16 @@ from infra.vault import Vault
 from projections.reading import reader
 from tests.support.client import eventually
 from tests.support.cluster import Cluster
-from tests.support.detecting import begin_anew, detect, found, parts_of, recorded_ids, remembered, vault_of
+from tests.support.detecting import (
+    begin_anew,
+    detect,
+    found,
+    parts_of,
+    recorded_ids,
+    remembered,
+    vault_of,
+    with_one_key,
+)
 from tests.support.event_log import append
 from tests.support.fleet_logs import BEGIN, in_order, rows_of
 from tests.support.service import settings_for
@@ -35,7 +44,7 @@ from workers.thresholds import change
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("detection-words")
+    return with_one_key(tmp_path_factory.mktemp("detection-words"))
 
 
 @pytest.fixture
