@@ -19,8 +19,11 @@ from tests.support.command import command, environment, run
 from tests.support.every_message import everything_happens, relaying
 from tests.support.lines import printing
 from tests.support.rabbit import Rabbit, Taken, VirtualHost
+from tests.support.tcp_proxy import TcpProxy
 
 QUEUE = "bi.licences"
+BYTES_PER_SECOND = 1_000_000
+"""Of a replay that is to be hit in the midst of it: it takes a quarter of a minute then, whatever holds the test up."""
 
 
 class Replays:
@@ -120,13 +123,16 @@ async def test_after_ctrl_c_it_says_how_to_go_on(client: Client, database: Datab
     await client.validate(license, "pc")
     multiply_usage(database, 14)
     arguments = command("replay", "--to", QUEUE, "--log", "usage", "--from", "begin")
-    async with printing(replays.folder, replays.environ, *arguments) as running:
+    with TcpProxy(replays.host.url) as proxy:
+        proxy.slow_down(BYTES_PER_SECOND)
+        environ = {**replays.environ, "AMQP_URL": proxy.url}
+        async with printing(replays.folder, environ, *arguments) as running:
 
-        async def has_begun() -> bool:
-            return await asyncio.to_thread(replays.host.size, QUEUE) > 1500
+            async def has_begun() -> bool:
+                return await asyncio.to_thread(replays.host.size, QUEUE) > 1500
 
-        await eventually(has_begun, 30)
-        code, said = await running.end(signal.SIGINT)
+            await eventually(has_begun)
+            code, said = await running.end(signal.SIGINT)
     assert code == 130, said
     count, _, rest = said.removeprefix("stopped: ").partition(" messages confirmed; go on with --from ")
     assert int(rest) == int(count) + 1
@@ -180,16 +186,18 @@ async def test_a_broker_that_is_killed_meanwhile(client: Client, database: Datab
         host = rabbit.new_host()
         with host.channel() as channel:
             channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
-        environ = environment(tmp_path, DATABASE_URL=database.url, AMQP_URL=host.url)
         arguments = command("replay", "--to", QUEUE, "--log", "usage", "--from", "begin")
-        async with printing(tmp_path, environ, *arguments) as running:
+        with TcpProxy(host.url) as proxy:
+            proxy.slow_down(BYTES_PER_SECOND)
+            environ = environment(tmp_path, DATABASE_URL=database.url, AMQP_URL=proxy.url)
+            async with printing(tmp_path, environ, *arguments) as running:
 
-            async def has_begun() -> bool:
-                return await asyncio.to_thread(host.size, QUEUE) > 1500
+                async def has_begun() -> bool:
+                    return await asyncio.to_thread(host.size, QUEUE) > 1500
 
-            await eventually(has_begun, 30)
-            rabbit.kill()
-            code, said = await running.end()
+                await eventually(has_begun)
+                await asyncio.to_thread(rabbit.kill)
+                code, said = await running.end()
     assert (code, said.count("\n")) == (1, 1), said
     assert said.startswith("error: RabbitMQ: ")
     assert "; 0 messages" not in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +24,7 @@ class TcpProxy:
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._left: int | None = None
+        self._pause_a_byte = 0.0
         self.cuts = 0
         self._deaf = threading.Event()
 
@@ -48,6 +50,10 @@ class TcpProxy:
     def cut_after(self, size: int) -> None:
         """Have a connection cut once so many more bytes went to the server."""
         self._left = size
+
+    def slow_down(self, bytes_per_second: float) -> None:
+        """From now on let no more than so much through to the server."""
+        self._pause_a_byte = 1 / bytes_per_second
 
     def swallow_answers(self) -> None:
         """From now on let nothing come back, while all stays open."""
@@ -87,6 +93,7 @@ class TcpProxy:
                         break
                     self._left -= len(data)
                 server.sendall(data)
+                time.sleep(len(data) * self._pause_a_byte)
         _close(server)
         _close(client)
 
