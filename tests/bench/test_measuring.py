@@ -13,6 +13,7 @@ from bench.load import WrongAnswers, run_wrk
 from bench.measures import validate_cold
 from bench.measures.validate import usage_rows
 from bench.sides import ask
+from tests.support.service import PATIENT
 
 SEATS = 2
 
@@ -33,7 +34,7 @@ def test_a_measure_compares_us_with_its_baseline(lab: Lab) -> None:
 
 def test_filled_licences_are_served_and_their_use_is_stored(lab: Lab) -> None:
     database = lab.filled_database(lab.sizes.licences, SEATS)
-    with lab.api(database) as api:
+    with lab.api(database, USAGE_WAIT_MS=PATIENT["USAGE_WAIT_MS"]) as api:
         valid, _ = ask(api, bodies.VALIDATE, bodies.key_header(lab), bodies.validation(7))
         assert valid["limits"] == {"max_devices": SEATS, "current_devices": 1}
         assert ask(api, bodies.TOKEN, bodies.key_header(lab), bodies.token_request(7))[0]["access_token"]

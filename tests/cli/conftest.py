@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import AsyncIterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 
 import pytest
 
+from api.services import Services
 from cli.main import run
 from infra import logs
 from infra.postgres import Database
-from tests.support.client import Secrets
+from tests.support.client import Client, Secrets
+from tests.support.patience import running_patiently
+from tests.support.service import settings_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,13 @@ class CommandLine:
     def use(self, database: Database) -> None:
         """Work on this database from now on."""
         self._monkeypatch.setenv("DATABASE_URL", database.url)
+
+
+@pytest.fixture
+async def service(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Services, Client]]:
+    """A service that commands run beside: its logs tell all that it has answered, however busy the machine is."""
+    async with running_patiently(settings_for(tmp_path), database) as parts:
+        yield parts
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import requests
 from api.schemas.common import rfc3339
 from tests.support.blocks import marked
 from tests.support.command import SECONDS, Serving, environment, run
+from tests.support.service import PATIENT
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "auditing.md"
@@ -118,7 +119,7 @@ class Shell:
 
 
 def test_the_dispute_is_answered_by_the_commands_of_the_page(tmp_path: Path) -> None:
-    with Serving(environment(tmp_path / "var")) as serving:
+    with Serving(environment(tmp_path / "var", **PATIENT)) as serving:
         story = tell(serving)
         shell = Shell(serving, tmp_path)
         for mark in COMMANDS:

@@ -19,8 +19,9 @@ from pika.exchange_type import ExchangeType
 from tests.support.asyncapi import document, flattened, messages, payload_of, the_channel
 from tests.support.cluster import Cluster
 from tests.support.every_message import KEYS_NOBODY_HAS, PERSONAL, everything_happens, relaying, rows
+from tests.support.patience import running_patiently
 from tests.support.rabbit import Rabbit, VirtualHost
-from tests.support.service import running, settings_for
+from tests.support.service import settings_for
 
 QUEUE = "bi.test"
 
@@ -108,7 +109,8 @@ async def seen(cluster: Cluster, rabbit: Rabbit, tmp_path_factory: pytest.TempPa
     database, url = cluster.new_database(), rabbit.new_host().url
     # Before the relay comes: what it declares must be what the document says.
     bind_by_the_document(url)
-    async with running(settings_for(tmp_path_factory.mktemp("data")), database) as (services, client):
+    settings = settings_for(tmp_path_factory.mktemp("data"))
+    async with running_patiently(settings, database) as (services, client):
         license = await everything_happens(client, database)
         shown = (await client.admin("GET", f"/licenses/{license['license_id']}")).body
         async with relaying(database, url, services.keyring.fingerprint):

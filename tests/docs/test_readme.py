@@ -16,6 +16,7 @@ import aiohttp
 from tests.support.blocks import marked
 from tests.support.client import eventually
 from tests.support.free_ports import free_ports
+from tests.support.service import PATIENT
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -33,9 +34,13 @@ def printed_to(log: Path) -> str:
 
 @asynccontextmanager
 async def serving(folder: Path, ports: dict[str, int]) -> AsyncIterator[None]:
-    """Run `lizenzserver serve` in a folder, with no setting but its ports, until every port is ready."""
+    """Run `lizenzserver serve` in a folder, with no setting but its ports, until every port is ready.
+
+    One more sees to it that a validation is in the log once it is answered, however busy the machine is.
+    """
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
     environ = {**kept, "PYTHONPATH": str(ROOT), **{name: str(port) for name, port in ports.items()}}
+    environ |= PATIENT
     with (folder / "serve.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", SERVE, "serve", cwd=folder, env=environ, stdout=log, stderr=log

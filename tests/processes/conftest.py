@@ -12,5 +12,5 @@ from tests.support.processes import Pair, running_pair
 
 @pytest.fixture(scope="module")
 def pair(cluster: Cluster) -> Iterator[Pair]:
-    with running_pair(cluster) as running:
+    with running_pair(cluster, "patient_server") as running:
         yield running

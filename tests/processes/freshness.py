@@ -157,7 +157,7 @@ async def _new_lane(clients: Sequence[Client], number: int) -> Lane:
 
 
 async def _main(rounds: int) -> int:
-    with Cluster() as cluster, running_pair(cluster) as pair:
+    with Cluster() as cluster, running_pair(cluster, "patient_server") as pair:
         async with pair.clients() as clients:
             began = time.monotonic()
             results = await run_rounds(clients, rounds)

@@ -23,7 +23,7 @@ ROUNDS = 5
 @pytest.fixture
 def pair(cluster: Cluster) -> Iterator[Pair]:
     """Give a pair of its own, since one of them dies."""
-    with running_pair(cluster) as running:
+    with running_pair(cluster, "patient_server") as running:
         yield running
 
 
@@ -107,7 +107,7 @@ async def test_what_was_answered_is_stored_and_what_was_not_is_resolved_by_its_k
 
 
 def _started_again(pair: Pair) -> ServerProcess:
-    return ServerProcess(pair.database, pair.data_dir).wait_ready()
+    return ServerProcess(pair.database, pair.data_dir, "patient_server").wait_ready()
 
 
 async def test_a_process_that_is_asked_to_end_finishes_what_it_has_begun(pair: Pair) -> None:

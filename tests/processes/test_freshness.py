@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+import psycopg
 import pytest
 
 from commands.recorder import EVENTS_LOCK
@@ -44,7 +46,9 @@ async def test_nothing_that_was_ended_is_let_through_while_the_usage_log_is_bloc
             other.execute("BEGIN")
             other.execute("SELECT pg_advisory_xact_lock(%s)", (USAGE_LOCK,))
             assert await kind(lane)
-            other.execute("ROLLBACK")
+            # Whoever holds it for three seconds is ended by the service: so long it may take where the machine is busy.
+            with suppress(psycopg.OperationalError):
+                other.execute("ROLLBACK")
 
 
 async def test_validations_go_on_and_stay_right_while_a_session_with_the_logs_lock_is_frozen(pair: Pair) -> None:

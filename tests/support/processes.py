@@ -110,14 +110,14 @@ async def client_of(process: ServerProcess) -> AsyncIterator[Client]:
 
 
 @contextmanager
-def running_pair(cluster: Cluster) -> Iterator[Pair]:
+def running_pair(cluster: Cluster, module: str = "server_process") -> Iterator[Pair]:
     """Run two processes over a new database."""
     database = cluster.new_database()
     with TemporaryDirectory(prefix="lizenzserver-pair-") as folder:
         data_dir = Path(folder)
         # The first makes the keys; the second finds them.
-        one = ServerProcess(database, data_dir).wait_ready()
-        other = ServerProcess(database, data_dir)
+        one = ServerProcess(database, data_dir, module).wait_ready()
+        other = ServerProcess(database, data_dir, module)
         try:
             yield Pair(database, data_dir, one, other.wait_ready())
         finally:

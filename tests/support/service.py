@@ -20,6 +20,12 @@ from infra.postgres import Database
 from infra.settings import Settings, load_settings
 from tests.support.client import Client, Secrets
 
+PATIENT = {"USAGE_WAIT_MS": "20000"}
+"""With it, who has an answer finds its row in the usage log, also where the machine stands still for a second.
+
+By default it would come a little later then.
+"""
+
 
 def settings_for(data_dir: Path, **more: str) -> Settings:
     """Return settings of a service under test, which trusts this machine as a proxy."""
