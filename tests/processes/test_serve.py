@@ -21,7 +21,7 @@ import requests
 
 from infra.embedded_postgres import EmbeddedPostgres
 from infra.postgres import Database
-from tests.support.command import Serving, environment, postgres_of, run
+from tests.support.command import SECONDS, Serving, environment, postgres_of, run
 
 
 @pytest.fixture
@@ -32,15 +32,24 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     EmbeddedPostgres(folder).stop()
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds; what can't be reached meanwhile does not hold it."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SECONDS
     while True:
         with suppress(requests.ConnectionError):
             if condition():
                 return
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def kill_postgres_of(data_dir: Path) -> list[int]:
+    """Kill what is a PostgreSQL of this data folder; what has just been forked off it may end by itself meanwhile."""
+    found = postgres_of(data_dir)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return found
 
 
 def is_well(serving: Serving, service: str) -> bool:
@@ -64,7 +73,7 @@ def test_from_nothing_to_a_valid_licence_by_what_is_printed(data_dir: Path) -> N
     with Serving(environment(data_dir)) as serving:
         for service in ("auth", "license", "analytics", "admin"):
             assert f"{serving.url(service)}/docs" in serving.printed
-            within(10, partial(is_well, serving, service))
+            wait_until(partial(is_well, serving, service))
             assert serving.get(service, "/docs").status_code == 200
         assert str(data_dir / "credentials" / "ADMIN_API_KEY") in serving.printed
         for file in (data_dir / "credentials").iterdir():
@@ -151,8 +160,7 @@ def test_a_start_after_all_was_killed_recovers(data_dir: Path) -> None:
     with Serving(environ) as serving:
         run(environ, "licenses", "create", "--customer", "acme")
         serving.end(signal.SIGKILL)
-    for pid in postgres_of(data_dir):
-        os.kill(pid, signal.SIGKILL)
+    kill_postgres_of(data_dir)
     with Serving(environ) as again:
         assert listed(environ) == ["acme"]
         assert again.end(signal.SIGTERM) == 0
@@ -162,10 +170,8 @@ def test_a_database_that_ends_under_it_is_started_again(data_dir: Path) -> None:
     environ = environment(data_dir)
     with Serving(environ) as serving:
         run(environ, "licenses", "create", "--customer", "acme")
-        killed = postgres_of(data_dir)
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        within(20, lambda: set(postgres_of(data_dir)).isdisjoint(killed) and is_well(serving, "admin"))
+        killed = kill_postgres_of(data_dir)
+        wait_until(lambda: set(postgres_of(data_dir)).isdisjoint(killed) and is_well(serving, "admin"))
         assert listed(environ) == ["acme"]
         assert serving.end(signal.SIGTERM) == 0
     assert postgres_of(data_dir) == []
