@@ -61,9 +61,12 @@ async def stalls(*roots: int) -> AsyncIterator[Stalls]:
     """Count meanwhile. `roots` are processes that work for the test, with all that come from them."""
     counting = Stalls(roots)
     task = asyncio.create_task(counting.watch())
+    await asyncio.sleep(0)  # it begins to count
     try:
         yield counting
     finally:
+        # What was held up at the very end is counted with the tick that it was in.
+        await asyncio.sleep(2 * TICK_SECONDS)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
