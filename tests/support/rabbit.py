@@ -22,9 +22,9 @@ from pika.exceptions import ChannelClosedByBroker
 from tests.support.free_ports import free_ports
 from tests.support.process_tree import process_tree, wait_until_ended
 
-START_SECONDS = 60
+START_SECONDS = 150
 STOP_SECONDS = 30
-COMMAND_SECONDS = 65
+COMMAND_SECONDS = 160
 ACKED_TOGETHER = 500
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.support.stalls import TICK_SECONDS, stalls
+from tests.support.stalls import stalls
 
 
 @asynccontextmanager
@@ -17,6 +16,4 @@ async def within(seconds: float, at_least: float = 0.0) -> AsyncIterator[None]:
         began = time.monotonic()
         yield
         taken = time.monotonic() - began
-        # A stall is counted when the tick that it has prolonged is over.
-        await asyncio.sleep(2 * TICK_SECONDS)
     assert at_least <= taken < seconds + stalled.seconds, (taken, stalled.seconds)
