@@ -33,6 +33,7 @@ OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "6"))
 ALARM_SECONDS = 15.0
 """Four for confirms that do not come, the rest for the lease by which it is told, and for a busy machine."""
 RECOVERY_SECONDS = 10.0
+ATTEMPTS = 3
 PAUSE_SECONDS = 0.1
 """Of each caller between two requests: what heaps up is small, what counts is that all of it is there."""
 
@@ -127,11 +128,23 @@ async def test_our_queues_outlive_a_broker(plant: Plant) -> None:
 
 
 async def test_while_the_broker_is_dead_all_is_served_and_all_is_published_later(plant: Plant) -> None:
-    queue = await queue_of(plant.host, "outage")
+    for number in range(ATTEMPTS):
+        if await survives_an_outage(plant, f"outage-{number}"):
+            return
+    pytest.fail(f"RabbitMQ came back {ATTEMPTS} times without leading to the queue that was bound")
+
+
+async def survives_an_outage(plant: Plant, name: str) -> bool:
+    """Take the broker away under load; tell whether it came back as it was.
+
+    RabbitMQ 3 now and then comes back from a kill with a topic exchange that no longer leads to one of its queues,
+    though the binding is listed. Nothing that we publish can come there then, nor does what anybody else publishes.
+    """
+    queue = await queue_of(plant.host, name)
     before = log_positions(plant.database)
     async with plant.client() as client:
         commands, validations = await KeyedCommands.prepare(client), await MarkedValidations.prepare(client)
-        load = asyncio.gather(commands.run(client, "outage", PAUSE_SECONDS), validations.run(client, PAUSE_SECONDS))
+        load = asyncio.gather(commands.run(client, name, PAUSE_SECONDS), validations.run(client, PAUSE_SECONDS))
         await asyncio.to_thread(plant.rabbit.kill)
         try:
             answered = len(commands.answered), len(validations.answered)
@@ -159,9 +172,12 @@ async def test_while_the_broker_is_dead_all_is_served_and_all_is_published_later
         assert dead_letters.listed(connection) == []
     events, usage = await arrived(plant.host, queue)
     now = log_positions(plant.database)
+    if len(events) < len(now[0]) - len(before[0]) and not await asyncio.to_thread(plant.host.leads_to, queue):
+        return False
     # What was published between the queue's making and the first look at the log may come before.
     assert sequences(events)[-len(now[0]) + len(before[0]) :] == now[0][len(before[0]) :]
     assert sequences(usage)[-len(now[1]) + len(before[1]) :] == now[1][len(before[1]) :]
+    return True
 
 
 async def are_stored(database: Database, validations: MarkedValidations) -> bool:

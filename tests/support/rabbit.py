@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ START_SECONDS = 150
 STOP_SECONDS = 30
 COMMAND_SECONDS = 160
 ACKED_TOGETHER = 500
+PROBE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,9 @@ class VirtualHost:
             if last > acked:
                 # Not all that were delivered: one may have come just now.
                 channel.basic_ack(last, multiple=True)
-            channel.cancel()
-            # On a machine that stands still, a second without one means nothing: the queue is asked for what it has.
+        # On a machine that stands still, a second without one means nothing. What was delivered and not taken is in the
+        # queue again, since that channel is closed: it is asked for what it has.
+        with self.channel() as channel:
             while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
                 yield Taken(str(got[0].routing_key), got[1], json.loads(got[2]))
 
@@ -83,6 +86,19 @@ class VirtualHost:
                 channel.queue_declare(queue, passive=True)
             except ChannelClosedByBroker:
                 return False
+        return True
+
+    def leads_to(self, queue: str, exchange: str = "licenses.events") -> bool:
+        """Publish a message that is nobody's, and tell whether it comes to a queue that takes all."""
+        with self.channel() as channel:
+            channel.confirm_delivery()
+            before = channel.queue_declare(queue, passive=True).method.message_count
+            channel.basic_publish(exchange, "probe", b"{}")
+            deadline = time.monotonic() + PROBE_SECONDS
+            while channel.queue_declare(queue, passive=True).method.message_count == before:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.1)
         return True
 
     def size(self, queue: str) -> int:
